@@ -1,0 +1,57 @@
+//! Planted defects: what the simulator must catch to be believed.
+//!
+//! One feature compiles them in and a thread-local choice switches one on, so that one build
+//! serves them all. Without the feature, [`Defect::planted`] is the constant `false`.
+
+/// A defect that a cluster really had, or nearly had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// The dedupe keeps one high-water mark for a producer across all its partitions.
+    DedupeAcrossPartitions,
+    /// A carried epoch equal or older is accepted.
+    OldEpochAccepted,
+    /// A batch is acknowledged before its replicas confirmed it.
+    AckBeforeReplicas,
+    /// A producer resends to a new owner in any order but the lane's.
+    ResendOutOfOrder,
+    /// A producer forgets what an abandoned lane had not settled.
+    WindowForgotten,
+    /// A paused observer accuses everybody when it wakes.
+    PausedObserverAccuses,
+}
+
+impl Defect {
+    /// Every defect, for the test that plants them one after another.
+    pub const ALL: &'static [Self] = &[
+        Self::DedupeAcrossPartitions,
+        Self::OldEpochAccepted,
+        Self::AckBeforeReplicas,
+        Self::ResendOutOfOrder,
+        Self::WindowForgotten,
+        Self::PausedObserverAccuses,
+    ];
+
+    /// Whether this defect is switched on in this thread.
+    #[cfg(feature = "defects")]
+    pub fn planted(self) -> bool {
+        PLANTED.with(|planted| planted.get() == Some(self))
+    }
+
+    /// Whether this defect is switched on: never, in a build without the feature.
+    #[cfg(not(feature = "defects"))]
+    #[inline(always)]
+    pub const fn planted(self) -> bool {
+        false
+    }
+}
+
+#[cfg(feature = "defects")]
+std::thread_local! {
+    static PLANTED: core::cell::Cell<Option<Defect>> = const { core::cell::Cell::new(None) };
+}
+
+/// Switches one defect on in this thread, or all of them off.
+#[cfg(feature = "defects")]
+pub fn plant(defect: Option<Defect>) {
+    PLANTED.with(|planted| planted.set(defect));
+}

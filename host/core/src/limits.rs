@@ -1,0 +1,174 @@
+//! Every maximum of zepto, in one place, with the relations between them checked at compile time.
+//!
+//! If everything has a limit, there is nothing to grow. A limit that users may lower stands in
+//! the configuration; the maximum it may be given stands here.
+
+/// Partition counts are powers of two up to this, so a partition fits 16 bits.
+pub const PARTITION_BITS_MAX: u8 = 16;
+/// 4,096 partitions unless the cluster was bootstrapped otherwise.
+pub const PARTITION_BITS_DEFAULT: u8 = 12;
+/// Members of a cluster, dead ones that are still remembered included.
+pub const MEMBERS_MAX: usize = 1024;
+/// Shard threads of one node. A power of two.
+pub const SHARDS_MAX: u16 = 16;
+/// Copies of a partition, the owner included.
+pub const COPIES_MAX: usize = 4;
+/// Virtual nodes of a node with weight 100 on the ring.
+pub const VNODES: u32 = 128;
+/// Weight of an ordinary node; a node of weight 200 gets twice the partitions.
+pub const WEIGHT_DEFAULT: u16 = 100;
+/// Largest weight.
+pub const WEIGHT_MAX: u16 = 1000;
+
+/// Symbol names the control log interns, over all tables.
+pub const SYMBOLS_MAX: u32 = 1 << 20;
+/// Bytes of one symbol name.
+pub const SYMBOL_NAME_BYTES_MAX: usize = 64;
+/// Names in one intern request.
+pub const INTERN_BATCH_MAX: usize = 4096;
+/// Tables (namespaces of symbols).
+pub const TABLES_MAX: u16 = 256;
+/// Bytes of a node's text id or of a zone.
+pub const NODE_NAME_BYTES_MAX: usize = 64;
+/// Bytes of an advertised address.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+
+/// Slots of a shared-memory lane: 64 K carry 13 M ticks/s at 5 ms of settling lag.
+pub const LANE_SLOTS: usize = 1 << 16;
+/// Slots of a lane over RPC; its window also bounds the memory of one connection.
+pub const RPC_LANE_SLOTS: usize = 1 << 14;
+/// Largest lane that a peer may ask for.
+pub const LANE_SLOTS_MAX: usize = 1 << 20;
+/// Ticks between two publications of a busy sender.
+pub const PUBLISH_EVERY: u64 = 64;
+/// Slots a shard takes from one lane before it looks at the next.
+pub const LANE_BATCH: usize = 256;
+/// Refusals that a lane holds until its sender has read them; then the receiver waits.
+pub const LANE_REFUSALS: usize = 1024;
+/// Inbound lanes of one shard.
+pub const LANES_PER_SHARD_MAX: usize = 1024;
+/// Producers that one lane may name.
+pub const PRODUCERS_PER_LANE_MAX: u32 = 256;
+/// Producers whose sequences one shard remembers.
+pub const PRODUCERS_PER_SHARD_MAX: usize = 1024;
+/// Ticks one producer may hold aside for partitions that have no owner just now.
+pub const PARKED_TICKS_MAX: usize = 1 << 16;
+
+/// Connections of an RPC server.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// Bytes of one frame's payload, checked before anything is allocated.
+pub const PAYLOAD_BYTES_MAX: u32 = 64 << 20;
+/// Bytes of one HELLO payload, all that an unknown peer can make us hold.
+pub const HELLO_BYTES_MAX: u32 = 4 << 10;
+/// Requests in flight on one connection.
+pub const REQUESTS_PER_CONNECTION_MAX: usize = 256;
+/// Bytes of requests in flight in one server.
+pub const REQUEST_BYTES_MAX: usize = 256 << 20;
+/// Bytes queued to be written on one connection.
+pub const CONNECTION_QUEUE_BYTES_MAX: usize = 128 << 20;
+/// Lanes of one RPC connection.
+pub const LANES_PER_CONNECTION_MAX: usize = 32;
+/// Time for the HELLO after connect.
+pub const HELLO_TIMEOUT_MS: u64 = 5_000;
+/// Time for a frame's payload after its header.
+pub const BODY_TIMEOUT_MS: u64 = 30_000;
+/// Time to connect to a peer.
+pub const CONNECT_TIMEOUT_MS: u64 = 2_000;
+/// Silence after which a connection is asked for a sign of life.
+pub const PING_AFTER_MS: u64 = 1_000;
+/// Silence after which a connection is dead.
+pub const PING_DEAD_MS: u64 = 3_000;
+/// Time for requests in flight to finish when a server stops.
+pub const DRAIN_MS: u64 = 30_000;
+/// Longest deadline a request may carry.
+pub const REQUEST_DEADLINE_MS_MAX: u32 = 600_000;
+/// Bytes of answers that wait in one server until their peers have taken them.
+pub const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Frames queued to be written on one connection; beyond it a server stops reading from the peer.
+pub const CONNECTION_QUEUE_FRAMES_MAX: usize = 1024;
+/// Bytes of a reason that a frame carries: its code and its text.
+pub const REASON_BYTES_MAX: u32 = 1 << 10;
+/// Bytes of the part of a HELLO or its reply that `zepto-rpc` does not read.
+pub const HELLO_EXTRA_BYTES_MAX: usize = 2 << 10;
+/// Bytes by which a process names the machine it runs on.
+pub const HOST_IDENTITY_BYTES_MAX: usize = 256;
+/// Bytes of the request that opens a lane.
+pub const LANE_OPEN_BYTES_MAX: u32 = 4 << 10;
+/// Slots in one frame of a lane over RPC.
+pub const LANE_FRAME_SLOTS_MAX: usize = 1024;
+/// Data frames of one lane that wait to be written, so that no lane crowds out another.
+pub const LANE_FRAMES_QUEUED_MAX: usize = 2;
+/// Connections that are being told, at the same time, why they are not accepted.
+pub const REFUSING_MAX: usize = 64;
+/// Peers of one pool of connections.
+pub const PEERS_MAX: usize = MEMBERS_MAX + SEEDS_MAX;
+/// Time for the rest of a frame's header after its first byte.
+pub const HEADER_TIMEOUT_MS: u64 = 5_000;
+/// Time for a peer to close after we have said that we do.
+pub const LINGER_MS: u64 = 2_000;
+/// First pause after a failed connect, before jitter.
+pub const RECONNECT_MIN_MS: u64 = 50;
+/// Longest pause after failed connects; a peer that returns is used again within it.
+pub const RECONNECT_MAX_MS: u64 = 1_000;
+
+/// Log entries in one answer to a follower.
+pub const FOLLOW_ENTRIES_MAX: usize = 1024;
+/// Bytes of one log entry.
+pub const LOG_ENTRY_BYTES_MAX: usize = 4 << 20;
+/// Proposals waiting for the log.
+pub const PROPOSALS_MAX: usize = 1024;
+
+/// Rows in one answer to a range query; more come page by page.
+pub const RANGE_ROWS_MAX: usize = 1 << 16;
+/// Bars in one answer.
+pub const BARS_MAX: usize = 1 << 16;
+/// Queries that run at the same time in one node.
+pub const QUERIES_MAX: usize = 64;
+
+/// Rows of a fresh series' first segment.
+pub const SEGMENT_ROWS_MIN: usize = 16;
+/// Rows of a segment once a series is busy.
+pub const SEGMENT_ROWS_MAX: usize = 1024;
+
+/// Bytes of a line of a CSV feed.
+pub const CSV_LINE_BYTES_MAX: usize = 4096;
+/// Bytes a CSV feed holds at a time, most of them whole lines.
+pub const CSV_BUFFER_BYTES: usize = 256 << 10;
+/// Base-2 logarithm of the largest window a .zst feed may ask for: 128 MiB, zstd's own default.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// Bytes of an offending field or line that an error about a feed repeats.
+pub const FEED_FIELD_CLIP_BYTES: usize = 48;
+/// Malformed lines that are kept for the report when a feed may skip them; all are counted.
+pub const FEED_SKIPPED_KEPT_MAX: usize = 10;
+/// Rows of one feed whose numbers are kept to prove that none was lost: 8 GiB of bits.
+pub const FEED_ROWS_MAX: u64 = 1 << 36;
+/// Bytes of a configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Seeds in a configuration.
+pub const SEEDS_MAX: usize = 64;
+
+const _: () = {
+    assert!(LANE_SLOTS.is_power_of_two() && RPC_LANE_SLOTS.is_power_of_two());
+    assert!(LANE_SLOTS_MAX >= LANE_SLOTS && LANE_SLOTS >= RPC_LANE_SLOTS);
+    assert!((PUBLISH_EVERY as usize) < RPC_LANE_SLOTS && LANE_BATCH < RPC_LANE_SLOTS);
+    assert!(LANE_REFUSALS.is_power_of_two());
+    assert!(SHARDS_MAX.is_power_of_two());
+    assert!(MEMBERS_MAX * SHARDS_MAX as usize <= u16::MAX as usize);
+    assert!(1 << PARTITION_BITS_MAX <= u16::MAX as usize + 1);
+    assert!(PARTITION_BITS_DEFAULT <= PARTITION_BITS_MAX);
+    assert!((LOG_ENTRY_BYTES_MAX as u32) < PAYLOAD_BYTES_MAX);
+    assert!(RANGE_ROWS_MAX * 64 < PAYLOAD_BYTES_MAX as usize);
+    assert!((RPC_LANE_SLOTS * 64) < PAYLOAD_BYTES_MAX as usize);
+    assert!(CONNECTION_QUEUE_BYTES_MAX > PAYLOAD_BYTES_MAX as usize);
+    assert!(INTERN_BATCH_MAX * SYMBOL_NAME_BYTES_MAX < LOG_ENTRY_BYTES_MAX);
+    assert!(SEGMENT_ROWS_MIN.is_power_of_two() && SEGMENT_ROWS_MAX.is_power_of_two());
+    assert!(CSV_BUFFER_BYTES >= 2 * CSV_LINE_BYTES_MAX);
+    assert!(SYMBOL_NAME_BYTES_MAX + FEED_FIELD_CLIP_BYTES < CSV_LINE_BYTES_MAX);
+    assert!(PING_AFTER_MS * 3 <= PING_DEAD_MS);
+    assert!(CONNECT_TIMEOUT_MS < HELLO_TIMEOUT_MS);
+    assert!(HELLO_EXTRA_BYTES_MAX + HOST_IDENTITY_BYTES_MAX + 512 < HELLO_BYTES_MAX as usize);
+    assert!(LANE_FRAME_SLOTS_MAX <= RPC_LANE_SLOTS && LANE_FRAME_SLOTS_MAX.is_power_of_two());
+    assert!(CONNECTION_QUEUE_FRAMES_MAX > REQUESTS_PER_CONNECTION_MAX);
+    assert!(ANSWER_BYTES_MAX > PAYLOAD_BYTES_MAX as usize);
+    assert!(RECONNECT_MIN_MS <= RECONNECT_MAX_MS && RECONNECT_MAX_MS <= PING_DEAD_MS);
+};

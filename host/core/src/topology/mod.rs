@@ -1,0 +1,147 @@
+//! The topology: all that is agreed upon. Members, placement and symbol names, changed only by
+//! [`Topology::apply`] with the entries of the control log, in their order.
+//!
+//! Equal index means equal topology, on every node: `apply` is deterministic and the hash in the
+//! heartbeats would show where it is not. What is *not* here is opinion: SUSPECT is an observer's.
+
+mod apply;
+mod check;
+mod command;
+
+pub use apply::{Applied, Event};
+pub use check::Violation;
+pub use command::{Command, Handover, Refused};
+
+use crate::limits::COPIES_MAX;
+use crate::symbols::Symbols;
+use serde::{Deserialize, Serialize};
+use zepto_abi::{Epoch, Incarnation, NodeId, PartitionId};
+
+/// Where a member stands, by decision of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum MemberState {
+    /// Known, not yet heard: owns nothing.
+    Joining,
+    /// Takes part.
+    Active,
+    /// Going away on purpose; gets nothing new.
+    Leaving,
+    /// Final for this incarnation.
+    Dead,
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its number, never used for another text id.
+    pub id: NodeId,
+    /// Its text id, from configuration or discovery.
+    pub name: String,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// Where it stands.
+    pub state: MemberState,
+    /// Where its RPC (TCP) and heartbeats (UDP) are reached, host:port.
+    pub address: String,
+    /// Shard threads, a power of two.
+    pub shards: u16,
+    /// Weight of its share; 100 is ordinary.
+    pub weight: u16,
+    /// Failure zone; empty when it has none.
+    pub zone: String,
+}
+
+/// Who holds a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Index of the entry that last changed the copies.
+    pub epoch: Epoch,
+    /// The owner first, then the in-sync replicas; [`NodeId`] zero where there is none.
+    pub copies: [NodeId; COPIES_MAX],
+}
+
+impl Assignment {
+    /// The owner, if any.
+    pub fn owner(&self) -> Option<NodeId> {
+        Some(self.copies[0]).filter(|node| *node != NodeId(0))
+    }
+
+    /// The in-sync replicas besides the owner.
+    pub fn replicas(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.copies[1..].iter().copied().filter(|node| *node != NodeId(0))
+    }
+
+    /// Whether a node holds a copy.
+    pub fn holds(&self, node: NodeId) -> bool {
+        node != NodeId(0) && self.copies.contains(&node)
+    }
+}
+
+/// Members and partitions: what routes. The symbol names are kept apart, they may be many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Index of the last entry that changed anything here or in the names.
+    pub index: u64,
+    /// Chain hash over all entries up to `index`.
+    pub hash: u64,
+    /// The cluster, 128 random bits made at bootstrap.
+    pub cluster: u128,
+    /// 2^bits partitions.
+    pub bits: u8,
+    /// Declared copies of every partition.
+    pub copies: u8,
+    /// Every member that was ever seen, by id.
+    pub members: Vec<Member>,
+    /// One per partition.
+    pub assignments: Vec<Assignment>,
+}
+
+/// All replicated control state.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// Members and partitions.
+    pub placement: Placement,
+    /// Symbol names.
+    pub symbols: Symbols,
+}
+
+impl Placement {
+    /// The member with an id.
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        let position = self.members.binary_search_by_key(&id, |member| member.id).ok()?;
+        self.members.get(position)
+    }
+
+    /// The member with a text id.
+    pub fn member_named(&self, name: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.name == name)
+    }
+
+    /// A partition's assignment.
+    pub fn assignment(&self, partition: PartitionId) -> Option<&Assignment> {
+        self.assignments.get(partition.0 as usize)
+    }
+
+    /// Partitions that a node owns.
+    pub fn owned_by(&self, node: NodeId) -> impl Iterator<Item = PartitionId> + '_ {
+        let owned = self.assignments.iter().zip(0u32..);
+        owned.filter(move |(a, _)| a.copies[0] == node).map(|(_, p)| PartitionId(p))
+    }
+}
+
+impl Topology {
+    /// Before the first entry: no cluster yet.
+    pub fn empty() -> Self {
+        let placement = Placement {
+            index: 0,
+            hash: 0,
+            cluster: 0,
+            bits: 0,
+            copies: 0,
+            members: Vec::new(),
+            assignments: Vec::new(),
+        };
+        Self { placement, symbols: Symbols::default() }
+    }
+}
