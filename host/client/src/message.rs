@@ -1,0 +1,461 @@
+//! What nodes and clients say to each other: the requests, their answers, and their encoding.
+//!
+//! Encoded with postcard behind one version byte. Variants are only ever added at the end. A
+//! message is data from outside: decoding fails with an error, and whoever receives it checks
+//! every limit again.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use zepto_control::{BarrierError, Outcome};
+use zepto_core::topology::{MemberState, Placement};
+use zepto_core::{Epoch, Incarnation, NodeId, PartitionId};
+use zepto_store::StoreCounters;
+use zepto_store::query::{Aggregate, Bar, KindSet, Position, Summary, TimeRange};
+
+/// Version of every message.
+pub const VERSION: u8 = 1;
+
+/// A request of a client or of another node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// Are you there?
+    Ping,
+    /// How are you, and what do you think of the others?
+    Status,
+    /// The placement, as soon as its index is beyond `after` or the time is up.
+    Placement {
+        /// Index the asker has.
+        after: u64,
+        /// How long the answer may wait, in milliseconds.
+        wait_ms: u32,
+    },
+    /// Ids for names, issued now where they are new.
+    Intern {
+        /// The names.
+        names: Vec<String>,
+    },
+    /// A query over the whole cluster.
+    Query(Query),
+    /// One owner's part of a query.
+    Leg(Leg),
+    /// Opens a lane over shared memory: where to meet, and with which nonce.
+    Meet(LaneRequest),
+    /// A node asks to be a member. Only the log's node answers it.
+    Join(JoinRequest),
+    /// Where is the log's node?
+    Leader,
+    /// The log's entries beyond an index, as soon as there are any or the time is up.
+    Follow {
+        /// Index the asker has.
+        after: u64,
+        /// How long the answer may wait, in milliseconds.
+        wait_ms: u32,
+    },
+    /// An entry for the log.
+    Propose {
+        /// Its encoding.
+        entry: Vec<u8>,
+    },
+    /// An index that is not below any entry committed before this request.
+    Barrier,
+    /// When did you last hear this incarnation of a member?
+    Heard {
+        /// The member.
+        node: NodeId,
+        /// Its incarnation.
+        incarnation: Incarnation,
+    },
+}
+
+/// The answer to a request of the same name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Response {
+    /// To [`Request::Ping`].
+    Pong {
+        /// The answering node, zero before it joined.
+        node: NodeId,
+        /// Its incarnation.
+        incarnation: Incarnation,
+    },
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::Placement`].
+    Placement {
+        /// The placement; the old one when the time was up.
+        placement: Box<Placement>,
+        /// Issued symbol ids: every id below this exists.
+        symbols: u32,
+    },
+    /// To [`Request::Intern`]: one id per name, in order.
+    Interned {
+        /// The ids.
+        ids: Vec<u32>,
+    },
+    /// To [`Request::Query`].
+    Answer(Answer),
+    /// To [`Request::Leg`].
+    Part(Part),
+    /// To [`Request::Meet`].
+    Meet {
+        /// Abstract socket name of the door.
+        door: String,
+        /// What to say there.
+        nonce: u128,
+    },
+    /// To [`Request::Join`].
+    Joined {
+        /// The member's id.
+        node: NodeId,
+        /// The cluster.
+        cluster: u128,
+        /// Index of the entry.
+        index: u64,
+    },
+    /// To [`Request::Leader`], and to what only the log's node can do.
+    Leader {
+        /// Its address, if known.
+        address: Option<String>,
+    },
+    /// To [`Request::Follow`]: (index, encoding), in order and without gaps.
+    Entries(Vec<(u64, Vec<u8>)>),
+    /// To [`Request::Propose`].
+    Proposed(Outcome),
+    /// To [`Request::Barrier`].
+    Barrier(Result<u64, BarrierError>),
+    /// To [`Request::Heard`]: silence in milliseconds, `None` if never heard.
+    Heard {
+        /// How long it has been silent, as this observer sees it.
+        silent_ms: Option<u64>,
+    },
+}
+
+/// A lane that a producer asks for, over shared memory or over the connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneRequest {
+    /// The node it is meant for: another incarnation refuses.
+    pub node: NodeId,
+    /// The incarnation the producer's view knows.
+    pub incarnation: Incarnation,
+    /// The shard.
+    pub shard: u16,
+    /// Slots of the lane.
+    pub slots: u32,
+    /// Settle what the owner has taken, without waiting for replicas.
+    pub memory_only: bool,
+}
+
+/// Who wants to join, with what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// Text id.
+    pub name: String,
+    /// Incarnation.
+    pub incarnation: Incarnation,
+    /// Where it is reached.
+    pub address: String,
+    /// Shard threads.
+    pub shards: u16,
+    /// Weight of its share.
+    pub weight: u16,
+    /// Failure zone, or empty.
+    pub zone: String,
+    /// The cluster its data directory belongs to, if any.
+    pub cluster: Option<u128>,
+}
+
+/// A query over the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Query {
+    /// What is asked.
+    pub ask: Ask,
+    /// An answer without the owners that failed is wanted rather than an error.
+    pub partial: bool,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// Every symbol's summary.
+    Summary,
+    /// One symbol.
+    Series {
+        /// Table of the symbol.
+        table: u16,
+        /// Its name.
+        symbol: String,
+        /// Event times.
+        range: TimeRange,
+        /// What of it.
+        of: Of,
+    },
+}
+
+/// What of one series.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Of {
+    /// Counts by kind, span and the trades' aggregate.
+    Summary,
+    /// The aggregate of some kinds: vwap and the like.
+    Aggregate(KindSet),
+    /// The last tick of some kinds.
+    Last(KindSet),
+    /// Bars of some kinds.
+    Bars {
+        /// Length of a bar in nanoseconds, not zero.
+        interval_ns: u64,
+        /// Which kinds.
+        kinds: KindSet,
+        /// Most bars to answer.
+        limit: u32,
+    },
+    /// The ticks themselves, in order, page by page.
+    Range {
+        /// Go on after this one.
+        after: Option<Position>,
+        /// Most ticks to answer.
+        limit: u32,
+    },
+}
+
+/// One owner's part of a query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Leg {
+    /// Summaries of every series of the partitions the owner owns; `ownership` is the digest of
+    /// them and their epochs as the asker's view has them.
+    Summary {
+        /// The digest, compared with `==`.
+        ownership: u64,
+    },
+    /// One series.
+    Series {
+        /// Table of the symbol.
+        table: u16,
+        /// Its id.
+        symbol: u32,
+        /// The partition's epoch as the asker's view has it, compared with `==`.
+        epoch: Epoch,
+        /// Event times.
+        range: TimeRange,
+        /// What of it.
+        of: Of,
+    },
+}
+
+/// An owner's part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Part {
+    /// Of [`Leg::Summary`]: (table, symbol, summary).
+    Summaries(Vec<(u16, u32, Summary)>),
+    /// Of [`Of::Summary`].
+    Summary(Summary),
+    /// Of [`Of::Aggregate`].
+    Aggregate(Aggregate),
+    /// Of [`Of::Last`]: a tick as its eight words.
+    Last(Option<[u64; 8]>),
+    /// Of [`Of::Bars`].
+    Bars {
+        /// The bars that have ticks, in order.
+        bars: Vec<Bar>,
+        /// Where the next bar starts when the limit cut them.
+        next_ns: Option<u64>,
+    },
+    /// Of [`Of::Range`]: ticks as their eight words.
+    Range {
+        /// The ticks, in order.
+        ticks: Vec<[u64; 8]>,
+        /// Where to go on when the limit cut them.
+        next: Option<Position>,
+    },
+}
+
+/// The cluster's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What was asked for; summaries carry names.
+    pub body: AnswerBody,
+    /// Owners whose part is missing; empty unless a partial answer was asked for.
+    pub missing: Vec<Missing>,
+}
+
+/// The body of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum AnswerBody {
+    /// To [`Ask::Summary`]: (table, name, summary), sorted.
+    Summaries(Vec<(u16, String, Summary)>),
+    /// To [`Ask::Series`]; `None` when the owner's part is missing.
+    Series(Option<Part>),
+}
+
+/// An owner that did not give its part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Its text id.
+    pub node: String,
+    /// What happened.
+    pub why: String,
+}
+
+/// What a node says about itself and what it thinks of the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's text id.
+    pub name: String,
+    /// Its id, zero before it joined.
+    pub node: NodeId,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// Its cluster, in hexadecimal.
+    pub cluster: String,
+    /// Version of the program.
+    pub version: String,
+    /// Whether it keeps the log.
+    pub leader: bool,
+    /// Index of the topology it has installed.
+    pub topology_index: u64,
+    /// Hash of that topology.
+    pub topology_hash: u64,
+    /// Declared copies.
+    pub copies: u8,
+    /// Partitions of the cluster.
+    pub partitions: u32,
+    /// Symbols of the cluster.
+    pub symbols: u32,
+    /// Name of the transport: `shm`.
+    pub transport: String,
+    /// Every member.
+    pub members: Vec<MemberStatus>,
+    /// What is stored here.
+    pub store: StoreCounters,
+    /// What its shards did.
+    pub shards: Vec<ShardCounters>,
+    /// Time since the process started, in milliseconds.
+    pub uptime_ms: u64,
+}
+
+/// A member as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Text id.
+    pub name: String,
+    /// Number.
+    pub node: NodeId,
+    /// Incarnation.
+    pub incarnation: Incarnation,
+    /// State by decision of the log.
+    pub state: MemberState,
+    /// Suspected by the answering node.
+    pub suspect: bool,
+    /// Silence in milliseconds, as the answering node sees it; `None` for itself.
+    pub silent_ms: Option<u64>,
+    /// Where it is reached.
+    pub address: String,
+    /// Partitions it owns.
+    pub partitions: u32,
+}
+
+/// What one shard did since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardCounters {
+    /// Lanes open now.
+    pub lanes: u64,
+    /// Ticks appended as owner.
+    pub appended: u64,
+    /// Ticks that were stored already.
+    pub duplicates: u64,
+    /// Ticks refused.
+    pub refused: u64,
+    /// Ticks appended as replica.
+    pub replicated: u64,
+    /// Lanes closed because their peer broke the rules.
+    pub corrupt_lanes: u64,
+    /// Lanes turned away because there were too many.
+    pub refused_lanes: u64,
+}
+
+/// Bytes that are no message of this version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// Nothing at all.
+    #[error("an empty message")]
+    Empty,
+    /// Another version's message.
+    #[error("message version {0}, this is version {VERSION}")]
+    Version(u8),
+    /// Not what was expected.
+    #[error("malformed message: {0}")]
+    Malformed(String),
+}
+
+/// A message as bytes.
+pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
+    let bytes = vec![VERSION];
+    // Writing into a growing vector cannot fail for these types; an empty message says so if it does.
+    postcard::to_extend(message, bytes).unwrap_or_default()
+}
+
+/// Bytes as a message.
+///
+/// # Errors
+/// When they are of another version, cut short, too long, or not a message at all.
+pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, MessageError> {
+    match bytes.split_first() {
+        None => Err(MessageError::Empty),
+        Some((&VERSION, body)) => match postcard::take_from_bytes(body) {
+            Ok((message, [])) => Ok(message),
+            Ok(_) => Err(MessageError::Malformed("bytes behind its end".into())),
+            Err(error) => Err(MessageError::Malformed(error.to_string())),
+        },
+        Some((&version, _)) => Err(MessageError::Version(version)),
+    }
+}
+
+/// The partition of a leg, for those who route it.
+pub fn partition_of(leg: &Leg, bits: u8) -> Option<PartitionId> {
+    match leg {
+        Leg::Summary { .. } => None,
+        Leg::Series { table, symbol, .. } => {
+            Some(zepto_core::hash::partition_of(*table, *symbol, bits))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn messages_come_back_and_every_cut_is_an_error() {
+        let request = Request::Query(Query {
+            ask: Ask::Series {
+                table: 3,
+                symbol: "spot:BTCUSDT".into(),
+                range: TimeRange { from_ns: 5, to_ns: 9 },
+                of: Of::Bars { interval_ns: 60, kinds: KindSet::TRADES, limit: 10 },
+            },
+            partial: true,
+        });
+        let bytes = encode(&request);
+        assert_eq!(decode::<Request>(&bytes), Ok(request));
+        for end in 0..bytes.len() {
+            assert!(decode::<Request>(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert!(matches!(decode::<Request>(&longer), Err(MessageError::Malformed(_))));
+    }
+
+    #[test]
+    fn another_version_says_which() {
+        assert_eq!(decode::<Request>(&[9, 0]), Err(MessageError::Version(9)));
+        assert_eq!(decode::<Request>(&[]), Err(MessageError::Empty));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut bytes = bytes;
+            if let Some(first) = bytes.first_mut() { *first = VERSION; }
+            let _request = decode::<Request>(&bytes);
+            let _response = decode::<Response>(&bytes);
+        }
+    }
+}

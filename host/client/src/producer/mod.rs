@@ -1,0 +1,481 @@
+//! The idempotent producer: takes ticks at memory speed, keeps them until they are settled, and
+//! sends them again to whoever owns their partition by then.
+//!
+//! Every tick is in exactly one place: in a lane, parked here, settled or refused; the
+//! [`Account`] says how many are where. Sequences are dense per partition, so an owner stores a
+//! tick once however often it is sent.
+//!
+//! What happens when...
+//! * *a lane is full*: `ingest` answers `Busy`; nothing was taken.
+//! * *an owner says NotOwner*: that partition stops. Its ticks are taken out of the lane in order
+//!   and wait for a newer view; other partitions go on.
+//! * *the view moves a partition*: new ticks of it wait until its old lane has judged the earlier
+//!   ones, so their order holds.
+//! * *an owner dies*: what its lane had not settled is taken out of the lane and waits for the
+//!   partition's next owner.
+//! * *a tick is refused for good*: it is counted with its reason, and so are those after it in its
+//!   partition that were on their way; numbering goes on from there.
+//!
+//! Owned by one thread. Never blocks, never reads a clock; the client wraps it with deadlines.
+
+mod account;
+mod outlet;
+mod parked;
+
+pub use account::Account;
+pub use outlet::{Link, Opened, Ring};
+
+use arc_swap::{ArcSwap, Cache};
+use core::time::Duration;
+use outlet::{Outlet, Verdict};
+use parked::Parked;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use zepto_core::defect::Defect;
+use zepto_core::limits::PARKED_TICKS_MAX;
+use zepto_core::slot::{self, Slot};
+use zepto_core::time::Nanos;
+use zepto_core::view::{Destination, OFFLINE, View};
+use zepto_core::{Incarnation, Kind, PartitionId, ProducerId, Refusal, Tick};
+use zepto_transport::Transport;
+
+/// Opens lanes for a producer. Nothing here may block.
+pub trait Lanes {
+    /// The transport of lanes that do not go over RPC.
+    type Transport: Transport;
+
+    /// Asks for a lane; the answer comes from [`Lanes::poll`]. Asking again is harmless.
+    fn request(&mut self, to: Destination, incarnation: Incarnation, view: &View);
+
+    /// A lane that is open now, or where one could not be opened.
+    fn poll(&mut self) -> Option<Result<Opened<Self::Transport>, Destination>>;
+}
+
+/// Why a tick was not taken. Nothing happened to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IngestError {
+    /// No room in the window just now; poll, and try again.
+    #[error("busy: the window is full")]
+    Busy,
+    /// The partition has no owner that lives. [`Producer::owner_of`] names it.
+    #[error("the partition is offline")]
+    Offline,
+    /// The symbol id was not asked for with `symbol`.
+    #[error("unknown symbol id")]
+    UnknownSymbol,
+    /// Kind 255 is a lane's own.
+    #[error("kind 255 is no tick's")]
+    Malformed,
+}
+
+/// Where the ticks of a partition go.
+const NO_LANE: u16 = u16::MAX;
+
+/// Time until a refused tick is sent again without a newer view: the owner may learn late.
+const RETRY_AFTER: Duration = Duration::from_millis(1);
+
+/// The producer.
+pub struct Producer<L: Lanes> {
+    id: ProducerId,
+    view: Cache<Arc<ArcSwap<View>>, Arc<View>>,
+    installed: Arc<View>,
+    lanes: L,
+    outlets: Vec<Option<Outlet<L::Transport>>>,
+    /// By the view's destination: index of its outlet, or [`NO_LANE`].
+    outlet_of: Vec<u16>,
+    /// By partition: index of its outlet, or [`NO_LANE`] while it is stopped.
+    lane_of: Vec<u16>,
+    /// By partition: last sequence given out.
+    sequences: Vec<u64>,
+    /// Partitions that are stopped, with what waits for them.
+    parked: BTreeMap<PartitionId, Parked>,
+    parked_count: usize,
+    symbols: u32,
+    now: Nanos,
+    account: Account,
+}
+
+impl<L: Lanes> Producer<L> {
+    /// A producer with 64 fresh random bits, over the published views.
+    pub fn new(id: ProducerId, view: Arc<ArcSwap<View>>, lanes: L) -> Self {
+        let installed = view.load_full();
+        let partitions = installed.partitions();
+        let installed_destinations = installed.destinations().len();
+        Self {
+            id,
+            view: Cache::new(view),
+            installed,
+            lanes,
+            outlets: Vec::new(),
+            outlet_of: vec![NO_LANE; installed_destinations],
+            lane_of: vec![NO_LANE; partitions],
+            sequences: vec![0; partitions],
+            parked: BTreeMap::new(),
+            parked_count: 0,
+            symbols: 0,
+            now: Nanos(0),
+            account: Account::default(),
+        }
+    }
+
+    /// The producer's id.
+    pub fn id(&self) -> ProducerId {
+        self.id
+    }
+
+    /// Ids below this exist: the log has issued them.
+    pub fn know_symbols(&mut self, issued: u32) {
+        self.symbols = self.symbols.max(issued);
+    }
+
+    /// Takes one tick: routes it, numbers it and writes it into its owner's lane. Its `sequence`
+    /// is ignored. Returns at once.
+    ///
+    /// # Errors
+    /// When it was not taken; it may be offered again.
+    #[inline]
+    pub fn ingest(&mut self, tick: &Tick) -> Result<(), IngestError> {
+        if tick.symbol >= self.symbols {
+            return Err(IngestError::UnknownSymbol);
+        }
+        if tick.kind == Kind::CONTROL {
+            return Err(IngestError::Malformed);
+        }
+        let partition = self.installed.route(tick.table, tick.symbol).partition;
+        let lane = self.lane_of[partition.0 as usize];
+        if let Some(Some(outlet)) = self.outlets.get_mut(lane as usize) {
+            let sequence = &mut self.sequences[partition.0 as usize];
+            let mut slot = slot::slot_of(tick);
+            slot[0] = slot::producer_word(0, (*sequence + 1) as u32);
+            if outlet.push(&slot).is_ok() {
+                *sequence += 1;
+                self.account.accepted += 1;
+                return Ok(());
+            }
+        }
+        self.ingest_slowly(tick, partition)
+    }
+
+    #[cold]
+    fn ingest_slowly(&mut self, tick: &Tick, partition: PartitionId) -> Result<(), IngestError> {
+        if self.lane_of[partition.0 as usize] != NO_LANE {
+            // The lane was full by the credit last seen.
+            self.publish();
+            self.poll(self.now);
+            let lane = self.lane_of[partition.0 as usize];
+            if let Some(Some(outlet)) = self.outlets.get_mut(lane as usize) {
+                let sequence = &mut self.sequences[partition.0 as usize];
+                let mut slot = slot::slot_of(tick);
+                slot[0] = slot::producer_word(0, (*sequence + 1) as u32);
+                outlet.push(&slot).map_err(|_| IngestError::Busy)?;
+                *sequence += 1;
+                self.account.accepted += 1;
+                return Ok(());
+            }
+        }
+        self.install();
+        if self.installed.destination(partition) == OFFLINE {
+            return Err(IngestError::Offline);
+        }
+        if self.parked_count >= PARKED_TICKS_MAX {
+            self.poll(self.now);
+            return Err(IngestError::Busy);
+        }
+        self.parked.entry(partition).or_default().fresh.push_back(slot::slot_of(tick));
+        self.parked_count += 1;
+        self.account.accepted += 1;
+        Ok(())
+    }
+
+    /// Publishes what was written to the lanes.
+    pub fn publish(&mut self) {
+        self.outlets.iter_mut().flatten().for_each(Outlet::publish);
+    }
+
+    /// Reads what the owners say, takes up a new view and new lanes, and sends on what waits.
+    /// Returns how many ticks settled, were refused or were sent on. `now` is any monotonic clock.
+    pub fn poll(&mut self, now: Nanos) -> u64 {
+        self.now = now;
+        let mut work = self.install();
+        work += self.take_lanes();
+        for index in 0..self.outlets.len() {
+            work += self.poll_outlet(index);
+        }
+        if !self.parked.is_empty() {
+            work += self.send_parked();
+        }
+        self.outlets.iter_mut().flatten().for_each(Outlet::wake);
+        work
+    }
+
+    /// What became of every tick.
+    pub fn account(&self) -> Account {
+        let in_flight = self.outlets.iter().flatten().map(Outlet::in_flight).sum();
+        let parked = self.parked_count as u64;
+        let account = Account { in_flight, parked, ..self.account.clone() };
+        debug_assert!(account.is_conserved(), "{account:?}");
+        account
+    }
+
+    /// The view the producer routes by.
+    pub fn view(&self) -> &Arc<View> {
+        &self.installed
+    }
+
+    /// Takes up the published view if it is newer.
+    fn install(&mut self) -> u64 {
+        let view = Arc::clone(self.view.load());
+        if view.index() == self.installed.index() && self.lane_of.len() == view.partitions() {
+            return 0;
+        }
+        if self.lane_of.len() != view.partitions() {
+            // The first real view: nothing was sent by the empty one.
+            self.lane_of = vec![NO_LANE; view.partitions()];
+            self.sequences = vec![0; view.partitions()];
+        }
+        self.installed = view;
+        for index in 0..self.outlets.len() {
+            if self.outlets[index].as_ref().is_some_and(|outlet| !self.lives(outlet)) {
+                self.abandon(index);
+            }
+        }
+        self.redirect_all();
+        1
+    }
+
+    fn lives(&self, outlet: &Outlet<L::Transport>) -> bool {
+        let member = self.installed.placement().member(outlet.to.node);
+        let same = member.is_some_and(|member| member.incarnation == outlet.incarnation);
+        same && self.installed.destinations().contains(&outlet.to)
+    }
+
+    /// Points every partition to its destination's lane.
+    fn redirect_all(&mut self) {
+        let lanes = self.installed.destinations().iter().map(|to| {
+            let found = self.outlets.iter().position(|o| o.as_ref().is_some_and(|o| o.to == *to));
+            found.map_or(NO_LANE, |index| index as u16)
+        });
+        self.outlet_of = lanes.collect();
+        for partition in (0..self.lane_of.len() as u32).map(PartitionId) {
+            self.redirect(partition);
+        }
+    }
+
+    /// Points a partition to its destination's lane; stops it while its earlier ticks are elsewhere.
+    fn redirect(&mut self, partition: PartitionId) {
+        let destination = self.installed.destination(partition) as usize;
+        let lane = self.outlet_of.get(destination).copied().unwrap_or(NO_LANE);
+        let slot = &mut self.lane_of[partition.0 as usize];
+        let old = *slot;
+        if old != NO_LANE && lane != old {
+            // Ticks of it may be on their way to the old owner, which judges them all.
+            let until = self.outlets[old as usize].as_ref().map(|outlet| (old, outlet.head()));
+            self.parked.entry(partition).or_default().until = until;
+            *slot = NO_LANE;
+        } else if old == NO_LANE && !self.parked.contains_key(&partition) {
+            *slot = lane;
+        }
+    }
+
+    fn request(&mut self, to: Destination) {
+        if let Some(member) = self.installed.placement().member(to.node) {
+            self.lanes.request(to, member.incarnation, &self.installed);
+        }
+    }
+
+    fn has_lane(&self, to: Destination) -> bool {
+        self.outlets.iter().flatten().any(|outlet| outlet.to == to)
+    }
+
+    fn take_lanes(&mut self) -> u64 {
+        let mut taken = 0;
+        while let Some(opened) = self.lanes.poll() {
+            match opened {
+                Ok(opened) if !self.has_lane(opened.to) => {
+                    let Ok(outlet) = Outlet::new(opened, self.id) else { continue };
+                    if !self.lives(&outlet) {
+                        continue;
+                    }
+                    match self.outlets.iter().position(Option::is_none) {
+                        Some(free) => self.outlets[free] = Some(outlet),
+                        None => self.outlets.push(Some(outlet)),
+                    }
+                    taken += 1;
+                }
+                Ok(_twice) => {}
+                // Whoever waits for it asks again.
+                Err(_failed) => {}
+            }
+        }
+        if taken > 0 {
+            self.redirect_all();
+        }
+        taken
+    }
+
+    fn poll_outlet(&mut self, index: usize) -> u64 {
+        let Some(mut outlet) = self.outlets[index].take() else { return 0 };
+        let mut refused = 0;
+        let polled = outlet.poll(|outlet, verdict| {
+            refused += 1;
+            self.judge(outlet, index as u16, verdict);
+        });
+        let over = outlet.is_hung_up();
+        self.outlets[index] = Some(outlet);
+        match polled {
+            Ok(settled) => self.account.settled += settled,
+            // A lane that lies is as good as none.
+            Err(_corrupt) => return refused + self.abandon(index),
+        }
+        let settled = polled.unwrap_or(0);
+        if over && settled == 0 && refused == 0 {
+            return self.abandon(index);
+        }
+        refused + settled
+    }
+
+    /// One tick was refused.
+    fn judge(&mut self, outlet: &mut Outlet<L::Transport>, lane: u16, verdict: Verdict) {
+        let Verdict { index, tick, reason } = verdict;
+        let (table, symbol) = slot::series_of(&tick);
+        let partition = self.installed.route(table, symbol).partition;
+        self.lane_of[partition.0 as usize] = NO_LANE;
+        let parked = self.parked.entry(partition).or_default();
+        if is_for_later(reason) {
+            // All later ones of the partition are refused as a gap: they come along, in order.
+            let mut taken = Vec::new();
+            outlet.take_back(index, |slot| {
+                let (table, symbol) = slot::series_of(slot);
+                let same = self.installed.route(table, symbol).partition == partition;
+                if same {
+                    taken.push(*slot);
+                }
+                same
+            });
+            self.parked_count += taken.len();
+            parked.put_back(taken);
+            parked.after = Some((self.now.after(RETRY_AFTER), self.installed.index()));
+            self.account.parked_for = Some(reason);
+            return;
+        }
+        outlet.exclude(index);
+        *self.account.refused.entry(reason).or_default() += 1;
+        // The ones behind it are refused as a gap, so its number is free again once they are.
+        let last = self.sequences[partition.0 as usize];
+        let low = slot::producer_of(&tick).1;
+        let number = last.wrapping_sub(u64::from((last as u32).wrapping_sub(low)));
+        // An owner that knows nothing of this producer expects it to begin anew.
+        let anew = reason == Refusal::UnknownProducer;
+        let rewind = if anew { 0 } else { number.saturating_sub(1) };
+        parked.rewind = Some(parked.rewind.map_or(rewind, |earlier| earlier.min(rewind)));
+        parked.until = Some((lane, outlet.head()));
+    }
+
+    /// A lane is over: what it had not settled goes elsewhere.
+    fn abandon(&mut self, index: usize) -> u64 {
+        let Some(mut outlet) = self.outlets[index].take() else { return 0 };
+        let mut refused = Vec::new();
+        if let Ok(settled) = outlet.poll(|outlet, verdict| {
+            outlet.exclude(verdict.index);
+            refused.push(verdict);
+        }) {
+            self.account.settled += settled;
+        }
+        let mut rest: Vec<Slot> = refused.into_iter().map(|verdict| verdict.tick).collect();
+        outlet.take_back(0, |slot| {
+            rest.push(*slot);
+            true
+        });
+        let mut work = rest.len() as u64;
+        if Defect::WindowForgotten.planted() {
+            self.account.settled += work;
+            rest.clear();
+        }
+        let mut back: BTreeMap<PartitionId, Vec<Slot>> = BTreeMap::new();
+        for slot in rest {
+            let (table, symbol) = slot::series_of(&slot);
+            back.entry(self.installed.route(table, symbol).partition).or_default().push(slot);
+        }
+        for (partition, slots) in back {
+            self.parked_count += slots.len();
+            self.parked.entry(partition).or_default().put_back(slots);
+        }
+        for partition in (0..self.lane_of.len() as u32).map(PartitionId) {
+            if self.lane_of[partition.0 as usize] == index as u16 {
+                self.lane_of[partition.0 as usize] = NO_LANE;
+            }
+        }
+        for parked in self.parked.values_mut() {
+            parked.until = parked.until.filter(|(lane, _)| *lane != index as u16);
+        }
+        self.redirect_all();
+        work += 1;
+        work
+    }
+
+    /// Sends on what waits, as far as owners and room are there.
+    fn send_parked(&mut self) -> u64 {
+        let mut sent = 0;
+        let stopped: Vec<PartitionId> = self.parked.keys().copied().collect();
+        for partition in stopped {
+            sent += self.send_on(partition);
+        }
+        if sent > 0 {
+            self.publish();
+        }
+        sent
+    }
+
+    fn send_on(&mut self, partition: PartitionId) -> u64 {
+        let slot = partition.0 as usize;
+        let Some(parked) = self.parked.get_mut(&partition) else { return 0 };
+        if let Some((lane, until)) = parked.until {
+            let outlet = self.outlets[lane as usize].as_ref();
+            if outlet.is_some_and(|outlet| outlet.settled() < until) {
+                return 0;
+            }
+            parked.until = None;
+        }
+        if parked.after.is_some_and(|(at, view)| self.now < at && self.installed.index() == view) {
+            return 0;
+        }
+        parked.after = None;
+        let mut dropped = 0;
+        if let Some(rewind) = parked.rewind.take() {
+            self.sequences[slot] = rewind;
+            // What was numbered behind a refused tick can never be accepted.
+            dropped = parked.sent.len();
+            parked.sent.clear();
+            *self.account.refused.entry(Refusal::OutOfOrder).or_default() += dropped as u64;
+            self.parked_count -= dropped;
+        }
+        let destination = self.installed.destination(partition) as usize;
+        let lane = self.outlet_of.get(destination).copied().unwrap_or(NO_LANE);
+        let Some(Some(outlet)) = self.outlets.get_mut(lane as usize) else {
+            if let Some(&to) = self.installed.destinations().get(destination) {
+                self.request(to);
+            }
+            return dropped as u64;
+        };
+        let sent = parked.send(outlet, &mut self.sequences[slot]);
+        self.parked_count -= sent;
+        if parked.is_empty() {
+            self.parked.remove(&partition);
+            self.lane_of[slot] = lane;
+        }
+        (dropped + sent) as u64
+    }
+}
+
+/// Whether a refused tick is sent again rather than reported.
+fn is_for_later(reason: Refusal) -> bool {
+    matches!(
+        reason,
+        Refusal::NotOwner
+            | Refusal::NotEnoughCopies
+            | Refusal::UnknownSymbol
+            | Refusal::NotReady
+            | Refusal::Draining
+    )
+}

@@ -1,0 +1,157 @@
+//! One lane of a producer: pushes slots, reads the credit, and gives back what must be sent again.
+//!
+//! The lane's slots are the producer's window. A slot is reused only after it settled *and* the
+//! refusals before that were read, so a refused tick can always be copied out.
+
+use std::collections::BTreeSet;
+use zepto_core::slot::{self, Control, Slot};
+use zepto_core::view::Destination;
+use zepto_core::{Incarnation, ProducerId, Refusal};
+use zepto_transport::{Full, Heap, LaneError, Sender, Transport};
+
+/// A lane as it was opened: over the transport, or through an RPC connection.
+pub enum Link<T: Transport> {
+    /// One-sided, over the transport.
+    Peer(Sender<T>),
+    /// A ring in this process that an RPC connection empties.
+    Door(Sender<Heap>),
+}
+
+/// Rings the receiver's bell.
+pub type Ring = Box<dyn Fn() + Send>;
+
+/// An open lane, as [`super::Lanes`] hands it over.
+pub struct Opened<T: Transport> {
+    /// Where it leads.
+    pub to: Destination,
+    /// The incarnation it was opened to.
+    pub incarnation: Incarnation,
+    /// Its sending end.
+    pub link: Link<T>,
+    /// Wakes a receiver that sleeps.
+    pub ring: Option<Ring>,
+    /// Whether the receiver is known to be gone.
+    pub hung_up: Option<Box<dyn Fn() -> bool + Send>>,
+}
+
+/// What happened to a slot, as its receiver says.
+pub(super) struct Verdict {
+    pub index: u64,
+    pub tick: Slot,
+    pub reason: Refusal,
+}
+
+pub(super) struct Outlet<T: Transport> {
+    pub to: Destination,
+    pub incarnation: Incarnation,
+    link: Link<T>,
+    ring: Option<Ring>,
+    hung_up: Option<Box<dyn Fn() -> bool + Send>>,
+    /// Slots that no longer count for this lane: refused, or taken back to be sent elsewhere.
+    excluded: BTreeSet<u64>,
+    settled: u64,
+}
+
+macro_rules! link {
+    ($self:expr, $lane:ident => $body:expr) => {
+        match $self {
+            Link::Peer($lane) => $body,
+            Link::Door($lane) => $body,
+        }
+    };
+}
+
+impl<T: Transport> Outlet<T> {
+    /// Takes over an opened lane and introduces the producer in its first slot.
+    pub fn new(opened: Opened<T>, producer: ProducerId) -> Result<Self, Full> {
+        let Opened { to, incarnation, mut link, ring, hung_up } = opened;
+        let bind = Control::BindProducer { index: 0, producer }.slot();
+        let index = link!(&mut link, lane => lane.push(&bind))?;
+        let excluded = BTreeSet::from([index]);
+        Ok(Self { to, incarnation, link, ring, hung_up, excluded, settled: 0 })
+    }
+
+    #[inline(always)]
+    pub fn push(&mut self, slot: &Slot) -> Result<u64, Full> {
+        link!(&mut self.link, lane => lane.push(slot))
+    }
+
+    /// Publishes what was pushed, and wakes the receiver if it sleeps.
+    pub fn publish(&mut self) {
+        let parked = link!(&mut self.link, lane => lane.publish());
+        if let Some(ring) = self.ring.as_ref().filter(|_| parked) {
+            ring();
+        }
+    }
+
+    /// Wakes a receiver that fell asleep over what was published on its own along the way.
+    pub fn wake(&mut self) {
+        let due = link!(&mut self.link, lane => lane.bell_due());
+        if let Some(ring) = self.ring.as_ref().filter(|_| due) {
+            ring();
+        }
+    }
+
+    /// Reads cursors and refusals. Every refusal goes to `refused` before its slot is given free;
+    /// slots that are excluded already are not told again. Returns how many ticks settled.
+    pub fn poll(&mut self, mut refused: impl FnMut(&mut Self, Verdict)) -> Result<u64, LaneError> {
+        // Cursors first: whatever they pass was refused before.
+        let cursors = link!(&mut self.link, lane => lane.poll())?;
+        while let Some(range) = link!(&mut self.link, lane => lane.next_refusal())? {
+            // A code of a later version is still a refusal.
+            let reason = Refusal::from_code(range.reason).unwrap_or(Refusal::Malformed);
+            for index in range.first..range.end() {
+                let kept = self.slot(index).filter(|slot| !slot::is_control(slot));
+                if let Some(tick) = kept.filter(|_| !self.excluded.contains(&index)) {
+                    refused(self, Verdict { index, tick, reason });
+                }
+            }
+        }
+        self.settled = cursors.settled;
+        let before = link!(&self.link, lane => lane.released());
+        let kept = self.excluded.split_off(&cursors.settled);
+        let excluded = core::mem::replace(&mut self.excluded, kept).len() as u64;
+        link!(&mut self.link, lane => lane.release(cursors.settled));
+        Ok(cursors.settled - before - excluded)
+    }
+
+    /// Takes a slot out of this lane's account.
+    pub fn exclude(&mut self, index: u64) {
+        self.excluded.insert(index);
+    }
+
+    /// Ticks from an index on that still count for this lane, oldest first, and takes them out
+    /// when `take` says so.
+    pub fn take_back(&mut self, from: u64, mut take: impl FnMut(&Slot) -> bool) {
+        let released = link!(&self.link, lane => lane.released());
+        for index in from.max(released)..self.head() {
+            let Some(slot) = self.slot(index) else { continue };
+            if !slot::is_control(&slot) && !self.excluded.contains(&index) && take(&slot) {
+                self.excluded.insert(index);
+            }
+        }
+    }
+
+    /// Ticks in the lane that are not settled and still count for it.
+    pub fn in_flight(&self) -> u64 {
+        let released = link!(&self.link, lane => lane.released());
+        self.head() - released - self.excluded.len() as u64
+    }
+
+    pub fn head(&self) -> u64 {
+        link!(&self.link, lane => lane.head())
+    }
+
+    /// Slots below this are final.
+    pub fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    pub fn is_hung_up(&self) -> bool {
+        self.hung_up.as_ref().is_some_and(|hung_up| hung_up())
+    }
+
+    fn slot(&self, index: u64) -> Option<Slot> {
+        link!(&self.link, lane => lane.slot(index))
+    }
+}

@@ -1,0 +1,237 @@
+//! A lane from a producer: takes a batch, judges every tick, and settles what is safe.
+
+use super::command::LaneTerms;
+use super::follow::Followers;
+use super::ledger::{Ledger, Standing, Taken};
+use std::sync::atomic::Ordering;
+use zepto_core::limits::{LANE_BATCH, PRODUCERS_PER_LANE_MAX};
+use zepto_core::settle::{Batch, Settling};
+use zepto_core::slot::{self, Control, Slot};
+use zepto_core::time::Nanos;
+use zepto_core::{ProducerId, Refusal};
+use zepto_transport::{LaneError, Receiver, Transport};
+
+/// Why a lane is over.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LaneEnd {
+    /// Its sender went, and everything it had published is taken.
+    #[error("its sender went")]
+    HungUp,
+    /// Its sender broke the rules of the mailbox.
+    #[error("its sender broke the lane's rules: {0}")]
+    Corrupt(LaneError),
+    /// Its sender broke the rules of the slots.
+    #[error("its sender wrote a control record that is not allowed here")]
+    BadControl,
+}
+
+impl LaneEnd {
+    pub fn is_corrupt(&self) -> bool {
+        !matches!(self, Self::HungUp)
+    }
+}
+
+/// No producer is bound at this index.
+const UNBOUND: u32 = u32::MAX;
+
+pub(super) struct Inlet<X: Transport> {
+    lane: Receiver<X>,
+    terms: LaneTerms,
+    /// By the lane's producer index: the shard's.
+    bound: Vec<u32>,
+    settling: Settling,
+    /// Slots from here to `consumed` may be of partitions that are no longer owned; nothing
+    /// settles until they are looked at.
+    recheck: Option<u64>,
+}
+
+/// What to do with a slot.
+enum Step {
+    Done,
+    /// Not now: a replica's lane has no room.
+    Wait,
+}
+
+impl<X: Transport> Inlet<X> {
+    pub fn new(lane: Receiver<X>, terms: LaneTerms) -> Self {
+        Self { lane, terms, bound: Vec::new(), settling: Settling::default(), recheck: None }
+    }
+
+    pub fn set_parked(&mut self, parked: bool) {
+        self.lane.set_parked(parked);
+    }
+
+    /// The shard's indices of the producers this lane has bound.
+    pub fn bound(&self) -> &[u32] {
+        &self.bound
+    }
+
+    /// Takes up to a batch.
+    pub fn drain<T: Transport>(
+        &mut self,
+        ledger: &mut Ledger,
+        followers: &mut Followers<T>,
+        now: Nanos,
+    ) -> Result<usize, LaneEnd> {
+        let available = self.lane.poll().map_err(LaneEnd::Corrupt)?;
+        if available == 0 {
+            let hung_up = self.terms.hung_up.load(Ordering::Acquire);
+            // What was published before the sender went is visible now; look once more.
+            if hung_up && self.lane.poll().map_err(LaneEnd::Corrupt)? == 0 {
+                return Err(LaneEnd::HungUp);
+            }
+            return Ok(0);
+        }
+        let first = self.lane.consumed();
+        let end = first + available.min(LANE_BATCH as u64);
+        let mut at = first;
+        while at < end {
+            let slot = self.lane.slot(at);
+            match self.step(at, &slot, ledger, followers, now)? {
+                Step::Done => at += 1,
+                Step::Wait => break,
+            }
+        }
+        if at > first {
+            self.finish(at, at - first, ledger, followers);
+        }
+        Ok((at - first) as usize)
+    }
+
+    #[inline]
+    fn step<T: Transport>(
+        &mut self,
+        at: u64,
+        slot: &Slot,
+        ledger: &mut Ledger,
+        followers: &mut Followers<T>,
+        now: Nanos,
+    ) -> Result<Step, LaneEnd> {
+        if slot::is_control(slot) {
+            return self.bind(slot, ledger, now);
+        }
+        let taken = match ledger.find(slot) {
+            Ok((series, partition)) => {
+                let led = ledger.standing(partition) == Standing::Leader;
+                if led && !followers.attached(partition) {
+                    Err(Refusal::NotEnoughCopies)
+                } else if led && !followers.has_room(partition) {
+                    return Ok(Step::Wait);
+                } else {
+                    let index = slot::producer_of(slot).0 as usize;
+                    let producer = self.bound.get(index).copied().filter(|i| *i != UNBOUND);
+                    ledger.take(slot, series, partition, producer)
+                }
+            }
+            Err(reason) => Err(reason),
+        };
+        Ok(match taken {
+            Ok(Taken::Stored) => Step::Done,
+            Ok(Taken::Led(partition, sequence)) => {
+                let index = self.bound[slot::producer_of(slot).0 as usize];
+                followers.send(partition, sequence, slot, index, ledger);
+                Step::Done
+            }
+            Ok(Taken::Duplicate) => {
+                ledger.counters.duplicates += 1;
+                Step::Done
+            }
+            Err(reason) => self.refuse(at, reason, ledger),
+        })
+    }
+
+    /// A full ring of refusals waits for the sender to read them.
+    #[cold]
+    fn refuse(&mut self, at: u64, reason: Refusal, ledger: &mut Ledger) -> Step {
+        if self.lane.refuse(at, 1, reason.code()).is_err() {
+            return Step::Wait;
+        }
+        ledger.counters.refused += 1;
+        Step::Done
+    }
+
+    #[cold]
+    fn bind(&mut self, slot: &Slot, ledger: &mut Ledger, now: Nanos) -> Result<Step, LaneEnd> {
+        let Ok(Control::BindProducer { index, producer }) = slot::control_of(slot) else {
+            return Err(LaneEnd::BadControl);
+        };
+        if index >= PRODUCERS_PER_LANE_MAX {
+            return Err(LaneEnd::BadControl);
+        }
+        let index = index as usize;
+        if self.bound.len() <= index {
+            self.bound.resize(index + 1, UNBOUND);
+        }
+        if self.bound[index] != UNBOUND {
+            ledger.producers.unbind(self.bound[index], now);
+        }
+        // Without a place for it, its ticks are refused as an unknown producer's.
+        let bound = ledger.producers.bind(ProducerId(producer.0), now);
+        self.bound[index] = bound.unwrap_or(UNBOUND);
+        Ok(Step::Done)
+    }
+
+    /// Settles a batch at once, or notes what it waits for.
+    fn finish<T: Transport>(
+        &mut self,
+        end: u64,
+        count: u64,
+        ledger: &mut Ledger,
+        followers: &mut Followers<T>,
+    ) {
+        self.lane.consume(count);
+        let tails = followers.finish_batch();
+        if !ledger.replicated() && self.settling.is_empty() {
+            ledger.store.publish();
+            self.lane.settle(end);
+        } else {
+            let marks = ledger.publish();
+            self.settling.note(Batch { end, tails, marks });
+            if self.terms.memory_only && self.recheck.is_none() {
+                // The owner has it, and that is enough to acknowledge; readable it is later.
+                self.lane.settle(end);
+            }
+        }
+        self.lane.publish();
+    }
+
+    /// Settles what the replicas have confirmed by now.
+    pub fn settle<T: Transport>(&mut self, ledger: &mut Ledger, followers: &Followers<T>) -> usize {
+        if self.recheck.is_some() {
+            self.recheck(ledger);
+        }
+        if self.recheck.is_some() || self.settling.is_empty() {
+            return 0;
+        }
+        let raise = |partition, to| {
+            if ledger.owns(partition) {
+                ledger.raise(partition, to);
+            }
+        };
+        match self.settling.settled(|lane| followers.acknowledged(lane), raise) {
+            Some(end) => {
+                self.lane.settle(end.max(self.lane.settled()));
+                self.lane.publish();
+                1
+            }
+            None => 0,
+        }
+    }
+
+    /// Refuses what has not settled and is no longer owned: it may be lost here, and its producer
+    /// sends it to the owner.
+    pub fn recheck(&mut self, ledger: &Ledger) {
+        let from = self.recheck.take().unwrap_or(self.lane.settled());
+        for at in from..self.lane.consumed() {
+            let slot = self.lane.slot(at);
+            if slot::is_control(&slot) || ledger.owns(ledger.partition_of(&slot)) {
+                continue;
+            }
+            if self.lane.refuse(at, 1, Refusal::NotOwner.code()).is_err() {
+                self.recheck = Some(at);
+                break;
+            }
+        }
+        self.lane.publish();
+    }
+}

@@ -1,0 +1,217 @@
+//! The shard agent: one thread that appends some partitions of this node.
+//!
+//! It takes ticks from lanes, judges each (is the partition mine, is the tick new), appends what is
+//! to be appended, writes it to the replicas' lanes where there are replicas, and settles a batch
+//! once it is as safe as it should be. It is the only writer of its partitions, so nothing here
+//! takes a lock.
+//!
+//! * [`ledger`]: what is stored, and what this shard is to every partition.
+//! * [`inlet`]: lanes from producers.
+//! * [`follow`]: lanes to replicas, and from owners whose replica this shard is.
+//!
+//! What happens when...
+//! * *the view changes*: between two batches the shard compares it with what it holds. What it no
+//!   longer owns it closes, and refuses what had not settled there; what it newly owns it opens, or
+//!   promotes from replica to owner with all it has.
+//! * *a lane's peer breaks the rules*: the lane is closed and counted; others go on.
+//! * *a refusal ring or a replica's lane is full*: the lane waits, slot unconsumed. Nothing is lost
+//!   and nothing queues up.
+//! * *the shard was paused*: it may append ticks under an old view. Replicas that moved on refuse
+//!   them, and a refused partition is fenced here until the view explains it.
+
+mod command;
+mod follow;
+mod inlet;
+mod ledger;
+
+pub use command::{Command, LaneTerms};
+
+use crate::agent::idle::Parking;
+use arc_swap::{ArcSwap, Cache};
+use core::time::Duration;
+use follow::{Followers, Source};
+use inlet::Inlet;
+use ledger::Ledger;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver as Commands;
+use zepto_client::message::ShardCounters;
+use zepto_core::time::Nanos;
+use zepto_core::view::{Destination, View};
+use zepto_core::{Incarnation, NodeId};
+use zepto_store::Store;
+use zepto_transport::{Heap, Transport};
+
+/// Time between two rounds of retention.
+const EXPIRE_EVERY: Duration = Duration::from_millis(100);
+
+/// Which shard of which node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The node.
+    pub node: NodeId,
+    /// This life of it: a view that knows another one makes the shard own nothing.
+    pub incarnation: Incarnation,
+    /// The shard's number.
+    pub shard: u16,
+}
+
+/// The agent. Owned by one thread.
+pub struct Shard<T: Transport> {
+    identity: Identity,
+    view: Cache<Arc<ArcSwap<View>>, Arc<View>>,
+    installed: Option<Arc<View>>,
+    ledger: Ledger,
+    peers: Vec<Inlet<T>>,
+    doors: Vec<Inlet<Heap>>,
+    followers: Followers<T>,
+    sources: Vec<Source<T>>,
+    commands: Commands<Command<T>>,
+    expired: Nanos,
+}
+
+impl<T: Transport> Shard<T> {
+    /// A shard that owns nothing until it sees a view.
+    pub fn new(
+        identity: Identity,
+        view: Arc<ArcSwap<View>>,
+        store: Store,
+        commands: Commands<Command<T>>,
+    ) -> Self {
+        Self {
+            identity,
+            view: Cache::new(view),
+            installed: None,
+            ledger: Ledger::new(store),
+            peers: Vec::new(),
+            doors: Vec::new(),
+            followers: Followers::new(),
+            sources: Vec::new(),
+            commands,
+            expired: Nanos(0),
+        }
+    }
+
+    /// Does a bounded piece of work; returns how much. `now` is this process's monotonic clock,
+    /// `wall_ns` its wall clock, which only retention by age uses.
+    pub fn do_work(&mut self, now: Nanos, wall_ns: u64) -> usize {
+        let mut work = self.take_commands();
+        work += self.install();
+        work += self.drain_sources(now);
+        work += drain_inlets(&mut self.peers, &mut self.ledger, &mut self.followers, now);
+        work += drain_inlets(&mut self.doors, &mut self.ledger, &mut self.followers, now);
+        work += self.settle();
+        if now.since(self.expired) >= EXPIRE_EVERY {
+            self.expired = now;
+            work += usize::from(self.ledger.store.expire(wall_ns) > 0);
+        }
+        work
+    }
+
+    /// Destinations of replicas that have no lane yet: whoever runs the shard opens them and sends
+    /// [`Command::Follower`].
+    pub fn wanted(&self) -> &[Destination] {
+        self.followers.wanted()
+    }
+
+    /// What it did so far.
+    pub fn counters(&self) -> ShardCounters {
+        ShardCounters {
+            lanes: (self.peers.len() + self.doors.len()) as u64,
+            ..self.ledger.counters
+        }
+    }
+
+    /// The index of the view it works by.
+    pub fn view_index(&self) -> u64 {
+        self.installed.as_ref().map_or(0, |view| view.index())
+    }
+
+    fn take_commands(&mut self) -> usize {
+        let mut work = 0;
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(command);
+            work += 1;
+        }
+        work
+    }
+
+    /// Compares the published view with what is held here, and acts on the difference.
+    fn install(&mut self) -> usize {
+        let view = Arc::clone(self.view.load());
+        if self.installed.as_ref().is_some_and(|installed| installed.index() == view.index()) {
+            return 0;
+        }
+        self.ledger.install(self.identity, &view);
+        self.followers.install(self.identity, &view);
+        self.refuse_unowned();
+        self.installed = Some(view);
+        1
+    }
+
+    /// Settles what the replicas have confirmed; a partition that a replica refused is fenced
+    /// first, so that nothing of it settles.
+    fn settle(&mut self) -> usize {
+        let fenced = self.followers.poll(&mut self.ledger);
+        if fenced > 0 {
+            self.refuse_unowned();
+        }
+        let (ledger, followers) = (&mut self.ledger, &self.followers);
+        let peers = self.peers.iter_mut().map(|inlet| inlet.settle(ledger, followers));
+        let mut work = peers.sum::<usize>();
+        work += self.doors.iter_mut().map(|inlet| inlet.settle(ledger, followers)).sum::<usize>();
+        work + fenced
+    }
+
+    /// Takes what owners sent whose replica this shard is.
+    fn drain_sources(&mut self, now: Nanos) -> usize {
+        let (ledger, mut work) = (&mut self.ledger, 0);
+        self.sources.retain_mut(|source| match source.drain(ledger, now) {
+            Ok(done) => {
+                work += done;
+                true
+            }
+            Err(end) => {
+                ledger.close_lane(&end, &source.bound(), now);
+                work += 1;
+                false
+            }
+        });
+        work
+    }
+
+    fn refuse_unowned(&mut self) {
+        let ledger = &self.ledger;
+        self.peers.iter_mut().for_each(|inlet| inlet.recheck(ledger));
+        self.doors.iter_mut().for_each(|inlet| inlet.recheck(ledger));
+    }
+}
+
+/// Takes what producers sent, a batch per lane; lanes that ended are dropped.
+fn drain_inlets<X: Transport, T: Transport>(
+    inlets: &mut Vec<Inlet<X>>,
+    ledger: &mut Ledger,
+    followers: &mut Followers<T>,
+    now: Nanos,
+) -> usize {
+    let mut work = 0;
+    inlets.retain_mut(|inlet| match inlet.drain(ledger, followers, now) {
+        Ok(done) => {
+            work += done;
+            true
+        }
+        Err(end) => {
+            ledger.close_lane(&end, inlet.bound(), now);
+            work += 1;
+            false
+        }
+    });
+    work
+}
+
+impl<T: Transport> Parking for Shard<T> {
+    fn set_parked(&mut self, parked: bool) {
+        self.peers.iter_mut().for_each(|inlet| inlet.set_parked(parked));
+        self.doors.iter_mut().for_each(|inlet| inlet.set_parked(parked));
+        self.sources.iter_mut().for_each(|source| source.set_parked(parked));
+    }
+}
