@@ -13,8 +13,10 @@
 
 pub mod budget;
 pub mod dedupe;
+
 pub mod defect;
 pub mod detect;
+pub mod env;
 pub mod fence;
 pub mod hash;
 pub mod heartbeat;

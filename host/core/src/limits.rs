@@ -39,6 +39,10 @@ pub const LANE_SLOTS: usize = 1 << 16;
 pub const RPC_LANE_SLOTS: usize = 1 << 14;
 /// Largest lane that a peer may ask for.
 pub const LANE_SLOTS_MAX: usize = 1 << 20;
+/// Smallest lane, for tests; a busy one has more than `PUBLISH_EVERY`.
+pub const LANE_SLOTS_MIN: usize = 2;
+/// Lines of 64 bytes of one shared region: the largest lane and its header.
+pub const REGION_LINES_MAX: usize = LANE_SLOTS_MAX + 64;
 /// Ticks between two publications of a busy sender.
 pub const PUBLISH_EVERY: u64 = 64;
 /// Slots a shard takes from one lane before it looks at the next.
@@ -47,6 +51,14 @@ pub const LANE_BATCH: usize = 256;
 pub const LANE_REFUSALS: usize = 1024;
 /// Inbound lanes of one shard.
 pub const LANES_PER_SHARD_MAX: usize = 1024;
+/// Bytes of a request, or of an answer, when two processes of one host meet.
+pub const MEET_BYTES_MAX: usize = 1 << 10;
+/// Time for a process that came to the door to say what it wants.
+pub const KNOCK_TIMEOUT_MS: u64 = 300;
+/// Processes that stand at one door and have not spoken yet; more wait in the kernel's backlog.
+pub const KNOCKS_MAX: usize = 16;
+/// Commands waiting for one shard.
+pub const SHARD_COMMANDS_MAX: usize = 1024;
 /// Producers that one lane may name.
 pub const PRODUCERS_PER_LANE_MAX: u32 = 256;
 /// Producers whose sequences one shard remembers.
@@ -113,10 +125,18 @@ pub const RECONNECT_MAX_MS: u64 = 1_000;
 
 /// Log entries in one answer to a follower.
 pub const FOLLOW_ENTRIES_MAX: usize = 1024;
+/// Bytes of the log entries in one answer to a follower, unless its first entry alone has more.
+pub const FOLLOW_BYTES_MAX: usize = 8 << 20;
+/// Time that a follower's poll waits at its leader for a next entry.
+pub const FOLLOW_WAIT_MS: u64 = 5_000;
 /// Bytes of one log entry.
 pub const LOG_ENTRY_BYTES_MAX: usize = 4 << 20;
 /// Proposals waiting for the log.
 pub const PROPOSALS_MAX: usize = 1024;
+/// Bytes of the proposals that wait for the log or are being written.
+pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
+/// Bytes of the log on disk that are cached in memory.
+pub const LOG_CACHE_BYTES: usize = 16 << 20;
 
 /// Rows in one answer to a range query; more come page by page.
 pub const RANGE_ROWS_MAX: usize = 1 << 16;
@@ -129,6 +149,20 @@ pub const QUERIES_MAX: usize = 64;
 pub const SEGMENT_ROWS_MIN: usize = 16;
 /// Rows of a segment once a series is busy.
 pub const SEGMENT_ROWS_MAX: usize = 1024;
+/// Newest rows of a series that lie row by row, one cache line each, until they are transposed
+/// into columns: eight 64-bit cells fill one line of a column.
+pub const STAGED_ROWS: usize = 8;
+/// Segments in one group of a series' directory.
+pub const GROUP_SEGMENTS_MAX: usize = 64;
+/// Segments that one call of the store's expiry may drop.
+pub const EXPIRE_SEGMENTS_MAX: usize = 64;
+/// Series that one call of the store's expiry may look at.
+pub const EXPIRE_SERIES_MAX: usize = 64;
+/// Entries of its queue by age of segment that one call of the store's expiry may look at.
+pub const EXPIRE_ENTRIES_MAX: usize = 1024;
+/// First sequence a partition may be opened with; far enough from the end of 64 bits that no
+/// append can reach it.
+pub const FIRST_SEQUENCE_MAX: u64 = 1 << 62;
 
 /// Bytes of a line of a CSV feed.
 pub const CSV_LINE_BYTES_MAX: usize = 4096;
@@ -140,8 +174,8 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 pub const FEED_FIELD_CLIP_BYTES: usize = 48;
 /// Malformed lines that are kept for the report when a feed may skip them; all are counted.
 pub const FEED_SKIPPED_KEPT_MAX: usize = 10;
-/// Rows of one feed whose numbers are kept to prove that none was lost: 8 GiB of bits.
-pub const FEED_ROWS_MAX: u64 = 1 << 36;
+/// Rows of one feed whose numbers are kept to prove that none was lost: 512 MiB of bits.
+pub const FEED_ROWS_MAX: u64 = 1 << 32;
 /// Bytes of a configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Seeds in a configuration.
@@ -157,11 +191,15 @@ const _: () = {
     assert!(1 << PARTITION_BITS_MAX <= u16::MAX as usize + 1);
     assert!(PARTITION_BITS_DEFAULT <= PARTITION_BITS_MAX);
     assert!((LOG_ENTRY_BYTES_MAX as u32) < PAYLOAD_BYTES_MAX);
+    assert!(FOLLOW_BYTES_MAX + LOG_ENTRY_BYTES_MAX < PAYLOAD_BYTES_MAX as usize);
+    assert!(PROPOSAL_BYTES_MAX >= 2 * LOG_ENTRY_BYTES_MAX);
+    assert!(FOLLOW_WAIT_MS < REQUEST_DEADLINE_MS_MAX as u64);
     assert!(RANGE_ROWS_MAX * 64 < PAYLOAD_BYTES_MAX as usize);
     assert!((RPC_LANE_SLOTS * 64) < PAYLOAD_BYTES_MAX as usize);
     assert!(CONNECTION_QUEUE_BYTES_MAX > PAYLOAD_BYTES_MAX as usize);
     assert!(INTERN_BATCH_MAX * SYMBOL_NAME_BYTES_MAX < LOG_ENTRY_BYTES_MAX);
     assert!(SEGMENT_ROWS_MIN.is_power_of_two() && SEGMENT_ROWS_MAX.is_power_of_two());
+    assert!(SEGMENT_ROWS_MIN >= STAGED_ROWS && SEGMENT_ROWS_MIN <= SEGMENT_ROWS_MAX);
     assert!(CSV_BUFFER_BYTES >= 2 * CSV_LINE_BYTES_MAX);
     assert!(SYMBOL_NAME_BYTES_MAX + FEED_FIELD_CLIP_BYTES < CSV_LINE_BYTES_MAX);
     assert!(PING_AFTER_MS * 3 <= PING_DEAD_MS);

@@ -6,14 +6,17 @@
 
 use crate::defect::Defect;
 use std::collections::VecDeque;
+use zepto_abi::PartitionId;
 
-/// The tails of one batch: (replica lane, index its replica must have acknowledged).
-pub type Tails = Vec<(u32, u64)>;
-
-#[derive(Debug)]
-struct Batch {
-    end: u64,
-    tails: Tails,
+/// What a batch waits for, and what its settling makes readable.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Ingress slots below this index are in the batch or in an earlier one.
+    pub end: u64,
+    /// (replica lane, index its replica must have acknowledged).
+    pub tails: Vec<(u32, u64)>,
+    /// (partition, end of its sequences with this batch): how far its watermark may rise.
+    pub marks: Vec<(PartitionId, u64)>,
 }
 
 /// Batches of one ingress lane that wait for their replicas, oldest first.
@@ -23,15 +26,20 @@ pub struct Settling {
 }
 
 impl Settling {
-    /// Notes that ingress slots below `end` are appended here and written up to `tails`.
-    pub fn note(&mut self, end: u64, tails: Tails) {
-        debug_assert!(self.batches.back().is_none_or(|last| last.end <= end));
-        self.batches.push_back(Batch { end, tails });
+    /// Notes a batch that is appended here and written to its replicas' lanes.
+    pub fn note(&mut self, batch: Batch) {
+        debug_assert!(self.batches.back().is_none_or(|last| last.end <= batch.end));
+        self.batches.push_back(batch);
     }
 
     /// Up to where the lane may settle now, given what each replica lane has acknowledged; a lane
-    /// that is gone has nothing more to confirm and answers `u64::MAX`.
-    pub fn settled(&mut self, acknowledged: impl Fn(u32) -> u64) -> Option<u64> {
+    /// that is gone has nothing more to confirm and answers `u64::MAX`. Every settled batch's
+    /// marks go to `raise` first: the watermark rises before the acknowledgement leaves.
+    pub fn settled(
+        &mut self,
+        acknowledged: impl Fn(u32) -> u64,
+        mut raise: impl FnMut(PartitionId, u64),
+    ) -> Option<u64> {
         let mut end = None;
         while let Some(batch) = self.batches.front() {
             let confirmed = batch.tails.iter().all(|&(lane, tail)| acknowledged(lane) >= tail);
@@ -39,6 +47,9 @@ impl Settling {
                 break;
             }
             end = Some(batch.end);
+            for &(partition, sequence) in &batch.marks {
+                raise(partition, sequence);
+            }
             self.batches.pop_front();
         }
         end
@@ -59,24 +70,38 @@ impl Settling {
 mod tests {
     use super::*;
 
+    fn batch(end: u64, tails: Vec<(u32, u64)>) -> Batch {
+        Batch { end, tails, marks: vec![(PartitionId(3), end)] }
+    }
+
+    fn settled(settling: &mut Settling, acknowledged: impl Fn(u32) -> u64) -> Option<u64> {
+        let mut raised = None;
+        let end = settling.settled(acknowledged, |partition, to| {
+            assert_eq!(partition, PartitionId(3));
+            raised = Some(to);
+        });
+        assert_eq!(raised, end, "the watermark follows");
+        end
+    }
+
     #[test]
     fn a_batch_settles_only_when_every_replica_has_it() {
         let mut settling = Settling::default();
-        settling.note(10, vec![(0, 5), (1, 7)]);
-        settling.note(20, vec![(0, 9)]);
-        assert_eq!(settling.settled(|_| 5), None);
-        assert_eq!(settling.settled(|lane| [5, 7][lane as usize]), Some(10));
-        assert_eq!(settling.settled(|lane| [8, 7][lane as usize]), None);
-        assert_eq!(settling.settled(|_| 9), Some(20));
+        settling.note(batch(10, vec![(0, 5), (1, 7)]));
+        settling.note(batch(20, vec![(0, 9)]));
+        assert_eq!(settled(&mut settling, |_| 5), None);
+        assert_eq!(settled(&mut settling, |lane| [5, 7][lane as usize]), Some(10));
+        assert_eq!(settled(&mut settling, |lane| [8, 7][lane as usize]), None);
+        assert_eq!(settled(&mut settling, |_| 9), Some(20));
         assert!(settling.is_empty());
     }
 
     #[test]
     fn a_later_batch_never_overtakes_an_earlier_one() {
         let mut settling = Settling::default();
-        settling.note(10, vec![(0, 5)]);
-        settling.note(20, vec![]);
-        assert_eq!(settling.settled(|_| 0), None);
-        assert_eq!(settling.settled(|_| 5), Some(20));
+        settling.note(batch(10, vec![(0, 5)]));
+        settling.note(batch(20, vec![]));
+        assert_eq!(settled(&mut settling, |_| 0), None);
+        assert_eq!(settled(&mut settling, |_| 5), Some(20));
     }
 }

@@ -1,8 +1,8 @@
-//! What must hold of every topology, in one place. Tests and the simulator run it after each
-//! entry.
+//! What must hold of every placement, in one place. Tests and the simulator run it after each
+//! entry, and whoever gets a placement over the network runs it before using it.
 
-use super::{MemberState, Topology};
-use crate::limits::MEMBERS_MAX;
+use super::{Assignment, Member, MemberState, Placement, Topology};
+use crate::limits::{COPIES_MAX, MEMBERS_MAX, PARTITION_BITS_MAX, SHARDS_MAX};
 use zepto_abi::NodeId;
 
 /// A rule that a topology breaks.
@@ -10,44 +10,68 @@ use zepto_abi::NodeId;
 #[error("{0}")]
 pub struct Violation(String);
 
+type Result = core::result::Result<(), Violation>;
+
 impl Topology {
     /// Whether every rule holds.
     ///
     /// # Errors
     /// The first rule that does not.
-    pub fn check(&self) -> Result<(), Violation> {
-        let placement = &self.placement;
-        let members = &placement.members;
-        rule(members.len() <= MEMBERS_MAX, || "too many members".into())?;
-        for pair in members.windows(2) {
-            rule(pair[0].id < pair[1].id, || "member ids do not grow".into())?;
-        }
-        for (i, member) in members.iter().enumerate() {
-            rule(member.id != NodeId(0), || "node id 0".into())?;
-            let twin = members[..i].iter().any(|other| other.name == member.name);
-            rule(!twin, || format!("two members are called {}", member.name))?;
-        }
-        let expected = if placement.cluster == 0 { 0 } else { 1usize << placement.bits };
-        rule(placement.assignments.len() == expected, || "partition count".into())?;
-        for (partition, assignment) in placement.assignments.iter().enumerate() {
-            let broken = |what: &str| format!("partition {partition}: {what}");
-            rule(assignment.epoch.0 <= placement.index, || broken("epoch from the future"))?;
-            let holders = assignment.copies.iter().filter(|node| **node != NodeId(0));
-            for node in holders {
-                let known = placement.member(*node);
-                rule(known.is_some(), || broken("held by a stranger"))?;
-                let twice = assignment.copies.iter().filter(|other| *other == node).count() > 1;
-                rule(!twice, || broken("two copies on one node"))?;
-            }
-            let owned = assignment.owner().is_some();
-            rule(owned || assignment.replicas().next().is_none(), || broken("no owner"))?;
-        }
-        let active = members.iter().any(|m| m.state == MemberState::Active && m.weight > 0);
-        let unowned = placement.assignments.iter().any(|a| a.owner().is_none());
-        rule(!(active && unowned), || "a partition has no owner though a member is active".into())
+    pub fn check(&self) -> Result {
+        self.placement.check()
     }
 }
 
-fn rule(holds: bool, text: impl FnOnce() -> String) -> Result<(), Violation> {
+impl Placement {
+    /// Whether every rule holds.
+    ///
+    /// # Errors
+    /// The first rule that does not.
+    pub fn check(&self) -> Result {
+        check_members(&self.members)?;
+        let bootstrapped = self.cluster != 0;
+        rule(self.bits <= PARTITION_BITS_MAX && bootstrapped == (self.bits > 0), || {
+            format!("2^{} partitions", self.bits)
+        })?;
+        rule(usize::from(self.copies) <= COPIES_MAX, || format!("{} copies", self.copies))?;
+        let expected = if bootstrapped { 1usize << self.bits } else { 0 };
+        rule(self.assignments.len() == expected, || "a partition too many or too few".into())?;
+        for (partition, assignment) in self.assignments.iter().enumerate() {
+            self.check_assignment(assignment)
+                .map_err(|Violation(what)| Violation(format!("partition {partition}: {what}")))?;
+        }
+        let active = |member: &Member| member.state == MemberState::Active && member.weight > 0;
+        let unowned = self.assignments.iter().any(|assignment| assignment.owner().is_none());
+        rule(!(unowned && self.members.iter().any(active)), || {
+            "a partition has no owner though a member is active".into()
+        })
+    }
+
+    fn check_assignment(&self, assignment: &Assignment) -> Result {
+        rule(assignment.epoch.0 <= self.index, || "an epoch from the future".into())?;
+        let copies = &assignment.copies;
+        for (i, &node) in copies.iter().enumerate().filter(|(_, node)| **node != NodeId(0)) {
+            rule(self.member(node).is_some(), || "held by a stranger".into())?;
+            rule(!copies[..i].contains(&node), || "two copies on one node".into())?;
+        }
+        let owned = assignment.owner().is_some();
+        rule(owned || assignment.replicas().next().is_none(), || "replicas, but no owner".into())
+    }
+}
+
+fn check_members(members: &[Member]) -> Result {
+    rule(members.len() <= MEMBERS_MAX, || "too many members".into())?;
+    rule(members.windows(2).all(|pair| pair[0].id < pair[1].id), || "unordered ids".into())?;
+    for (i, member) in members.iter().enumerate() {
+        rule(member.id != NodeId(0), || "node id 0".into())?;
+        let twin = members[..i].iter().any(|other| other.name == member.name);
+        rule(!twin, || format!("two members are called {}", member.name))?;
+        let shards = member.shards.is_power_of_two() && member.shards <= SHARDS_MAX;
+        rule(shards, || format!("{} shards", member.shards))?;
+    }
+    Ok(())
+}
+
+fn rule(holds: bool, text: impl FnOnce() -> String) -> Result {
     if holds { Ok(()) } else { Err(Violation(text())) }
 }

@@ -1,0 +1,106 @@
+//! A process that keeps the log is killed in the middle of its proposals; what it reported as
+//! committed is in the log afterwards, and its data directory is free again.
+
+#![expect(clippy::unwrap_used, reason = "a test, and clippy sees tests only in #[test] functions")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command as Process, Stdio};
+use std::time::Duration;
+use zepto_control::datadir::{DataDir, DataDirError};
+use zepto_control::single::{Single, SingleWorker};
+use zepto_control::{Command, ControlLog, Outcome};
+
+/// Set for the process that is to be killed: its data directory.
+const CHILD_DIRECTORY: &str = "ZEPTO_TEST_CHILD_DIRECTORY";
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[test]
+#[ignore = "started, and killed, by the test below"]
+fn child_that_proposes_until_it_is_killed() {
+    let Ok(path) = std::env::var(CHILD_DIRECTORY) else { return };
+    let directory = DataDir::open(Path::new(&path), "a").unwrap();
+    let events = Box::new(|_, _| {});
+    let (log, worker) = match directory.has_log().unwrap() {
+        true => Single::open(&directory.log_path(), events).unwrap(),
+        false => Single::create(&directory.log_path(), events).unwrap(),
+    };
+    run(worker);
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().build().unwrap();
+    runtime.block_on(async {
+        if log.state().index() == 0 {
+            let bootstrap = Command::Bootstrap { cluster: 1, bits: 4, copies: 1 };
+            assert!(matches!(log.propose(bootstrap, DEADLINE).await, Outcome::Committed { .. }));
+        }
+        let local = tokio::task::LocalSet::new();
+        for proposer in 0..8 {
+            let log = log.clone();
+            local.spawn_local(async move {
+                for i in log.state().symbols_len().. {
+                    let name = format!("{}-{proposer}-{i}", std::process::id());
+                    let command = Command::Intern { names: vec![name.clone()] };
+                    match log.propose(command, DEADLINE).await {
+                        Outcome::Committed { index } => report(index, &name),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            });
+        }
+        local.await;
+    });
+}
+
+fn report(index: u64, name: &str) {
+    let mut out = std::io::stdout().lock();
+    // One write, so that no line is cut in two by the kill.
+    out.write_all(format!("committed {index} {name}\n").as_bytes()).unwrap();
+    out.flush().unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "the node crate's part, played by the test")]
+fn run(worker: SingleWorker) {
+    std::thread::spawn(move || worker.run());
+}
+
+fn start_child(directory: &Path) -> Child {
+    Process::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_proposes_until_it_is_killed", "--ignored", "--nocapture"])
+        .env(CHILD_DIRECTORY, directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn parse(line: &str) -> Option<(u64, String)> {
+    let (index, name) = line.strip_prefix("committed ")?.split_once(' ')?;
+    Some((index.parse().ok()?, name.to_owned()))
+}
+
+#[test]
+fn what_a_killed_process_reported_as_committed_is_in_its_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data");
+    let mut committed: Vec<(u64, String)> = Vec::new();
+    for round in 1..=5 {
+        let mut child = start_child(&path);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let before = committed.len();
+        while committed.len() < before + 37 * round {
+            let line = lines.next().expect("the child ended by itself").unwrap();
+            committed.extend(parse(&line));
+        }
+        assert!(matches!(DataDir::open(&path, "a"), Err(DataDirError::InUse(_))));
+        child.kill().unwrap();
+        // What was in the pipe was reported too.
+        committed.extend(lines.map_while(Result::ok).filter_map(|line| parse(&line)));
+        child.wait().unwrap();
+
+        let data = DataDir::open(&path, "a").unwrap();
+        let (log, _worker) = Single::open(&data.log_path(), Box::new(|_, _| {})).unwrap();
+        for (index, name) in &committed {
+            assert!(log.state().index() >= *index);
+            assert!(log.state().symbol_id(name).is_some(), "{name} of entry {index} is lost");
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The server: accepts connections up to a bound, and stops in five phases.
+//!
+//! A connection beyond the bound is told so and then closed. When the process runs out of
+//! descriptors, accepting pauses, says so once, and goes on by itself; existing connections do not
+//! notice. The server starts no threads and holds no global state: two servers in one process do
+//! not know of each other.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use zepto_core::limits::REFUSING_MAX;
+
+use crate::budget::ByteBudget;
+use crate::config::{Config, ConfigError};
+use crate::drain::{DrainReport, Load};
+use crate::duplex::{Duplex, part};
+use crate::frame::{Body, FrameError, FrameReader, HEADER_BYTES, Kind, Unmetered, encode_frame};
+use crate::handler::{Handler, PeerInfo};
+use crate::hello::{Hello, HelloError, HelloRefusal, HelloReply, common_protocol};
+use crate::session::{ServerRole, Session, Stage};
+
+/// First and longest pause after accepting failed.
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Longest time that a refused peer gets to read why.
+const REFUSE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// What all connections of a server share.
+pub(crate) struct Shared<H: Handler> {
+    pub handler: Arc<H>,
+    pub config: Arc<Config>,
+    pub requests: Arc<ByteBudget>,
+    pub answers: Arc<ByteBudget>,
+    pub load: Load,
+    sessions: Mutex<BTreeMap<u64, Arc<Session<H>>>>,
+    stage: AtomicU8,
+}
+
+impl<H: Handler> Shared<H> {
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Session<H>>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::from_code(self.stage.load(Ordering::Acquire))
+    }
+
+    /// Raises the stage of the server and of every session, also of those that are being entered
+    /// just now.
+    fn raise_stage(&self, stage: Stage) {
+        let sessions = self.sessions();
+        self.stage.store(stage as u8, Ordering::Release);
+        for session in sessions.values() {
+            session.raise_stage(stage);
+        }
+    }
+
+    fn enter(&self, number: u64, session: &Arc<Session<H>>) {
+        let mut sessions = self.sessions();
+        sessions.insert(number, Arc::clone(session));
+        if self.stage() > Stage::Serving {
+            session.raise_stage(self.stage());
+        }
+    }
+}
+
+/// Takes a session out of the table, whatever ended it.
+struct Entered<H: Handler>(Arc<Session<H>>);
+
+impl<H: Handler> Drop for Entered<H> {
+    fn drop(&mut self) {
+        let session = &self.0;
+        session.server.sessions().remove(&session.peer.connection);
+        session.server.handler.closed(&session.peer);
+    }
+}
+
+/// A server of one listener.
+pub struct Server;
+
+impl Server {
+    /// Serves until `shutdown` is ready and the drain is over. Dropping the future stops at once:
+    /// peers then see their connections end. A `config` that cannot work is an error at once.
+    pub async fn serve<H: Handler>(
+        listener: TcpListener,
+        handler: Arc<H>,
+        config: Config,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<DrainReport, ConfigError> {
+        config.check()?;
+        let shared = Arc::new(Shared {
+            handler,
+            requests: ByteBudget::new(config.request_bytes_max),
+            answers: ByteBudget::new(config.answer_bytes_max),
+            load: Load::default(),
+            sessions: Mutex::default(),
+            stage: AtomicU8::new(Stage::Serving as u8),
+            config: Arc::new(config),
+        });
+        let mut door = Door {
+            listener,
+            shared,
+            sessions: JoinSet::new(),
+            refusing: JoinSet::new(),
+            accepted: 0,
+            refused: 0,
+            paused: None,
+        };
+        tokio::pin!(shutdown);
+        while !door.turn(shutdown.as_mut()).await {}
+        Ok(door.drain().await)
+    }
+}
+
+/// The accept loop and the tasks it started.
+struct Door<H: Handler> {
+    listener: TcpListener,
+    shared: Arc<Shared<H>>,
+    sessions: JoinSet<()>,
+    /// Tasks that tell peers why they are refused; bounded, and while all are busy nobody is
+    /// accepted, so that nobody is closed without a word.
+    refusing: JoinSet<()>,
+    accepted: u64,
+    refused: usize,
+    /// Accepting failed: how long it pauses, and until when.
+    paused: Option<(Duration, Instant)>,
+}
+
+impl<H: Handler> Door<H> {
+    /// Accepts one connection, or takes note of one that has ended. True once `stop` is ready.
+    async fn turn(&mut self, stop: impl Future<Output = ()>) -> bool {
+        let Door { listener, sessions, refusing, paused, .. } = self;
+        let accepting = refusing.len() < REFUSING_MAX;
+        let accept = async {
+            if let Some((_, until)) = *paused {
+                sleep_until(until).await;
+            }
+            listener.accept().await
+        };
+        tokio::select! {
+            biased;
+            () = stop => return true,
+            Some(ended) = sessions.join_next(), if !sessions.is_empty() => note(ended),
+            Some(ended) = refusing.join_next(), if !refusing.is_empty() => note(ended),
+            accepted = accept, if accepting => match accepted {
+                Ok((stream, from)) => self.admit(stream, from),
+                Err(error) => self.pause(&error),
+            },
+        }
+        false
+    }
+
+    fn admit(&mut self, stream: TcpStream, from: SocketAddr) {
+        self.paused = None;
+        self.accepted += 1;
+        let config = &self.shared.config;
+        let connections_max = config.connections_max;
+        let refusal = if self.shared.stage() > Stage::Serving {
+            Some((HelloRefusal::Draining, "this node is stopping; try another".to_owned()))
+        } else if self.sessions.len() >= connections_max {
+            let text = format!(
+                "this node has all the {connections_max} connections it may have; try later"
+            );
+            Some((HelloRefusal::Full, text))
+        } else {
+            None
+        };
+        match refusal {
+            Some((reason, text)) => {
+                self.refused += 1;
+                let time = config.linger.min(REFUSE_TIME_MAX);
+                tracing::debug!(%from, %text, "connection refused");
+                self.refusing.spawn(async move { refuse(stream, reason, &text, time).await });
+            }
+            None => {
+                let shared = Arc::clone(&self.shared);
+                self.sessions.spawn(converse(shared, stream, from, self.accepted));
+            }
+        }
+    }
+
+    /// A peer that gave up in the queue concerns nobody; anything else, such as no descriptors
+    /// left, would fail again at once.
+    fn pause(&mut self, error: &io::Error) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+            return;
+        }
+        let pause = match self.paused {
+            None => {
+                tracing::warn!(%error, "cannot accept connections; will go on trying");
+                ACCEPT_PAUSE_MIN
+            }
+            Some((pause, _)) => (pause * 2).min(ACCEPT_PAUSE_MAX),
+        };
+        self.paused = Some((pause, Instant::now() + pause));
+    }
+
+    async fn drain(mut self) -> DrainReport {
+        let began = Instant::now();
+        let shared = Arc::clone(&self.shared);
+        let mut report = DrainReport {
+            connections: shared.sessions().len(),
+            in_flight: shared.load.requests(),
+            ..DrainReport::default()
+        };
+        self.refused = 0;
+        // Phases 1 and 2: from here new connections and requests are refused.
+        shared.raise_stage(Stage::Draining);
+        // Phase 3.
+        let finished = async {
+            if timeout(shared.config.drain, shared.load.idle()).await.is_err() {
+                tracing::debug!("the drain time is over");
+            }
+        };
+        tokio::pin!(finished);
+        while !self.turn(finished.as_mut()).await {}
+        // Phase 4.
+        let now = Instant::now();
+        for session in shared.sessions().values() {
+            let (count, oldest) = session.in_flight();
+            report.left += count;
+            report.lanes_left += session.lanes();
+            report.oldest_left = report.oldest_left.max(oldest.map(|then| now - then));
+        }
+        if !report.is_complete() {
+            tracing::warn!(
+                requests = report.left,
+                lanes = report.lanes_left,
+                oldest = ?report.oldest_left,
+                "the drain time is over before everything has finished"
+            );
+        }
+        // Phase 5.
+        shared.raise_stage(Stage::Closing);
+        report.refused_connections = self.refused;
+        drop(self.listener);
+        let until = Instant::now() + shared.config.linger * 2;
+        while let Ok(Some(ended)) = timeout_at(until, self.sessions.join_next()).await {
+            note(ended);
+        }
+        report.cut_off = self.sessions.len();
+        self.sessions.shutdown().await;
+        self.refusing.shutdown().await;
+        report.took = began.elapsed();
+        report
+    }
+}
+
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task panicked");
+    }
+}
+
+/// One connection from its first byte to its last.
+async fn converse<H: Handler>(
+    shared: Arc<Shared<H>>,
+    mut stream: TcpStream,
+    address: SocketAddr,
+    connection: u64,
+) {
+    let config = Arc::clone(&shared.config);
+    let until = Instant::now() + config.hello_timeout;
+    let mut reader = FrameReader::new(config.payload_bytes_max);
+    let mut early = Vec::new();
+    let greeting = async {
+        stream.set_nodelay(true)?;
+        read_hello(&mut stream, &mut reader, &mut early).await
+    };
+    let hello = match timeout_at(until, greeting).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(error)) => {
+            tracing::debug!(%address, %error, "no HELLO");
+            if let Some(reason) = error.refusal() {
+                let time = config.linger.min(REFUSE_TIME_MAX);
+                refuse(stream, reason, &error.to_string(), time).await;
+            }
+            return;
+        }
+        Err(_) => return tracing::debug!(%address, "no HELLO in time"),
+    };
+    let answer = match shared.stage() {
+        Stage::Serving => shared.handler.hello(&hello, address),
+        _ => Err((HelloRefusal::Draining, "this node is stopping; try another".to_owned())),
+    };
+    let reply = answer.and_then(|welcome| {
+        let reply = HelloReply::Accepted {
+            protocol: common_protocol(hello.protocol_min, hello.protocol_max).unwrap_or_default(),
+            requests_max: config.requests_per_connection_max as u32,
+            welcome,
+        };
+        reply.encode().map_err(|error| (HelloRefusal::NotReady, error.to_string()))
+    });
+    let payload = match reply {
+        Ok(payload) => payload,
+        Err((reason, text)) => {
+            tracing::info!(%address, %text, "peer refused");
+            return refuse(stream, reason, &text, config.linger.min(REFUSE_TIME_MAX)).await;
+        }
+    };
+    let frame = encode_frame(Kind::HelloReply, 0, 0, &payload);
+    if !matches!(timeout_at(until, stream.write_all(&frame)).await, Ok(Ok(()))) {
+        return tracing::debug!(%address, "the peer did not take the answer to its HELLO");
+    }
+    let peer = Arc::new(PeerInfo { connection, address, hello });
+    let session = Arc::new(Session::new(Arc::clone(&shared), peer));
+    shared.enter(connection, &session);
+    let entered = Entered(Arc::clone(&session));
+    reader.establish();
+    let outbox = Arc::clone(&session.outbox);
+    Duplex::new(stream, reader, outbox, ServerRole::new(session), config).run(&early).await;
+    drop(entered);
+}
+
+/// Why a peer never got past the HELLO.
+#[derive(Debug, thiserror::Error)]
+enum GreetingError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the peer closed the connection before its HELLO was complete")]
+    Closed,
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Hello(#[from] HelloError),
+    #[error("the first frame must be a HELLO")]
+    NoHello,
+}
+
+impl GreetingError {
+    /// What to tell the peer; nothing to one that does not speak our language at all.
+    fn refusal(&self) -> Option<HelloRefusal> {
+        match self {
+            GreetingError::Io(_) | GreetingError::Closed => None,
+            GreetingError::Frame(FrameError::Magic { .. }) => None,
+            GreetingError::Frame(FrameError::Version { .. }) => Some(HelloRefusal::Version),
+            GreetingError::Hello(HelloError::Version { .. }) => Some(HelloRefusal::Version),
+            _ => Some(HelloRefusal::Malformed),
+        }
+    }
+}
+
+/// Reads one HELLO into a buffer that a stranger cannot make larger. What comes behind it goes
+/// into `early`.
+async fn read_hello(
+    stream: &mut TcpStream,
+    reader: &mut FrameReader,
+    early: &mut Vec<u8>,
+) -> Result<Hello, GreetingError> {
+    let mut buffer = [0; HEADER_BYTES + 1024];
+    loop {
+        let count = stream.read(&mut buffer).await?;
+        if count == 0 {
+            return Err(GreetingError::Closed);
+        }
+        let mut input = &buffer[..count];
+        let Some(frame) = reader.read(&mut input, &mut Unmetered)? else {
+            continue;
+        };
+        let (Kind::Hello, Body::Whole(payload)) = (frame.header.kind, frame.body) else {
+            return Err(GreetingError::NoHello);
+        };
+        early.extend_from_slice(input);
+        return Ok(Hello::decode(&payload)?);
+    }
+}
+
+/// Tells a peer why it may not come in, and gives it a moment to read that.
+async fn refuse(mut stream: TcpStream, reason: HelloRefusal, text: &str, time: Duration) {
+    let Ok(payload) = HelloReply::refused(reason, text).encode() else {
+        return;
+    };
+    let frame = encode_frame(Kind::HelloReply, 0, 0, &payload);
+    if timeout(time, part(&mut stream, &frame)).await.is_err() {
+        tracing::debug!("a refused peer did not close in time");
+    }
+}

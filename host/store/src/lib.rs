@@ -1,0 +1,41 @@
+//! Partitions in memory: append, columnar segments, watermark, range reads, exact aggregates.
+//!
+//! A [`Store`] is what one shard thread appends to; its [`StoreReader`], cloned freely, is what
+//! everyone else reads from. They share immutable rows and a watermark per partition: an append
+//! puts rows above it, [`Store::publish`] or [`Store::raise_watermark`] lets readers see them,
+//! and no reader ever makes the writer wait.
+//!
+//! ```text
+//! Store ── append ──> staging ── 8 rows ──> segment ── listed in ──> directory   per series
+//!   │                    │                     │                         │
+//!   └── watermark ───────┴───────── View ──────┴─────────────────────────┘       per reader
+//! ```
+//!
+//! Architecture invariant: knows no node, no network and no clock. `unsafe` is in `segment` and
+//! nowhere else.
+#![deny(unsafe_code)]
+
+mod bars;
+mod budget;
+mod config;
+mod counters;
+mod directory;
+mod error;
+mod partition;
+pub mod query;
+mod range;
+mod reader;
+mod retention;
+mod scan;
+#[expect(unsafe_code, reason = "columns that one thread writes and others read")]
+mod segment;
+mod series;
+mod staging;
+mod store;
+mod tail;
+
+pub use config::{Retention, StoreConfig};
+pub use counters::StoreCounters;
+pub use error::StoreError;
+pub use reader::StoreReader;
+pub use store::{ClosedPartition, SeriesIndex, Store, open};

@@ -1,0 +1,128 @@
+//! The readers: any number, on any thread, at any time.
+//!
+//! A reader takes a partition's watermark once and sees exactly the ticks below it, as long as
+//! retention keeps them. It never makes the writer wait, nor does the writer it. An answer over
+//! several partitions is not one cut: each has its own watermark.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use zepto_abi::{Epoch, PartitionId, Tick};
+use zepto_core::hash::partition_of;
+
+use crate::partition::Partition;
+use crate::query::{Aggregate, Bars, KindSet, Position, RangePage, Summary, TimeRange};
+use crate::series::View;
+use crate::store::Shared;
+use crate::{StoreCounters, bars, range, scan};
+
+/// Reads what a [`Store`](crate::Store) holds. A clone is cheap; all clones are equal.
+///
+/// What is asked of a series that does not exist, or whose partition is not open here, has the
+/// empty answer; whether this is the right store to ask is the caller's to know.
+#[derive(Clone, Debug)]
+pub struct StoreReader(Arc<Shared>);
+
+impl StoreReader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    /// The epoch of a partition; `None` if it is not open.
+    pub fn epoch(&self, id: PartitionId) -> Option<Epoch> {
+        Some(self.partition(id)?.epoch())
+    }
+
+    /// The first sequence of a partition that readers do not see yet; `None` if it is not open.
+    pub fn watermark(&self, id: PartitionId) -> Option<u64> {
+        Some(self.partition(id)?.watermark())
+    }
+
+    /// What each series holds, of the open partitions that `only` is true for, in order of
+    /// (table, symbol).
+    pub fn summary(&self, only: impl Fn(PartitionId) -> bool) -> Vec<(u16, u32, Summary)> {
+        let mut summaries = Vec::new();
+        for slot in &self.0.partitions {
+            let Some(partition) = slot.load_full().filter(|partition| only(partition.id)) else {
+                continue;
+            };
+            let watermark = partition.watermark();
+            for series in partition.all_series() {
+                let summary = scan::summary(&series.view(watermark), TimeRange::ALL);
+                summaries.push((series.table, series.symbol, summary));
+            }
+        }
+        summaries.sort_unstable_by_key(|(table, symbol, _)| (*table, *symbol));
+        summaries
+    }
+
+    /// What a symbol holds in a range of event time.
+    pub fn symbol_summary(&self, table: u16, symbol: u32, range: TimeRange) -> Summary {
+        self.view(table, symbol).map(|view| scan::summary(&view, range)).unwrap_or_default()
+    }
+
+    /// The exact aggregate of a symbol's ticks of some kinds in a range of event time.
+    pub fn aggregate(
+        &self,
+        table: u16,
+        symbol: u32,
+        range: TimeRange,
+        kinds: &KindSet,
+    ) -> Aggregate {
+        let view = self.view(table, symbol);
+        view.map(|view| scan::aggregate(&view, range, kinds)).unwrap_or_default()
+    }
+
+    /// The last tick, in order of (event time, sequence), of some kinds in a range.
+    pub fn last(&self, table: u16, symbol: u32, range: TimeRange, kinds: &KindSet) -> Option<Tick> {
+        range::last(&self.view(table, symbol)?, range, kinds)
+    }
+
+    /// Bars of `interval_ns`, aligned to multiples of it, of a symbol's ticks of some kinds in a
+    /// range: the first `limit` that have ticks, at least one and at most `BARS_MAX`. A bar at
+    /// the range's edge has only the ticks inside.
+    pub fn ohlcv(
+        &self,
+        table: u16,
+        symbol: u32,
+        range: TimeRange,
+        interval_ns: NonZeroU64,
+        kinds: &KindSet,
+        limit: usize,
+    ) -> Bars {
+        let view = self.view(table, symbol);
+        view.map(|view| bars::bars(&view, range, interval_ns, kinds, limit)).unwrap_or_default()
+    }
+
+    /// A symbol's ticks in a range, in order of (event time, sequence): the first `limit` after a
+    /// position, at least one and at most `RANGE_ROWS_MAX`. Pages that follow `next` give every
+    /// tick once that was visible at the first page, and is still kept; a tick that becomes
+    /// visible later behind the position is not given.
+    pub fn range(
+        &self,
+        table: u16,
+        symbol: u32,
+        range: TimeRange,
+        after: Option<Position>,
+        limit: usize,
+    ) -> RangePage {
+        let view = self.view(table, symbol);
+        view.map(|view| range::page(&view, range, after, limit)).unwrap_or_default()
+    }
+
+    /// The store in numbers.
+    pub fn counters(&self) -> StoreCounters {
+        self.0.counters.read(self.0.budget.used())
+    }
+
+    fn partition(&self, id: PartitionId) -> Option<Arc<Partition>> {
+        self.0.partitions.get(id.0 as usize)?.load_full()
+    }
+
+    fn view(&self, table: u16, symbol: u32) -> Option<View> {
+        let partition = self.partition(partition_of(table, symbol, self.0.partition_bits))?;
+        // First the watermark: a series found after it holds all that is below.
+        let watermark = partition.watermark();
+        Some(partition.find(table, symbol)?.view(watermark))
+    }
+}

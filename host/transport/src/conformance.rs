@@ -1,0 +1,621 @@
+//! What every transport must do, as generic tests.
+//!
+//! A crate with a transport of its own instantiates them all:
+//!
+//! ```ignore
+//! zepto_transport::conformance!(simulated, || {
+//!     let network = Network::new();
+//!     Pair::new(network.end(0), network.end(1), move || network.deliver_one())
+//! });
+//! ```
+//!
+//! Invariant: nothing here assumes that what was stored is visible at once; every wait calls the
+//! pair's step. Lacks concurrency: loom and the two-process tests have that.
+
+use zepto_core::limits::{LANE_SLOTS_MAX, PUBLISH_EVERY, REGION_LINES_MAX};
+
+use crate::mailbox::layout;
+use crate::mailbox::{
+    Cursors, Full, LaneError, LaneSpec, Offer, Receiver, RefusedRange, Sender, lane,
+};
+use crate::transport::{Line, Region, Transport, TransportError};
+
+/// Steps without effect after which a wait has failed.
+const STEPS_MAX: usize = 100_000;
+/// Steps after which whatever is going to arrive has arrived.
+const STEPS_TO_REST: usize = 1_000;
+
+/// Two ends of a transport, and what moves bytes between them.
+pub struct Pair<T: Transport> {
+    sender: T,
+    receiver: T,
+    step: Box<dyn FnMut()>,
+}
+
+impl<T: Transport> Pair<T> {
+    /// `step` is called again and again while a test waits; where delivery needs no help it does
+    /// nothing.
+    pub fn new(sender: T, receiver: T, step: impl FnMut() + 'static) -> Self {
+        Self { sender, receiver, step: Box::new(step) }
+    }
+
+    fn step(&mut self) {
+        (self.step)();
+        self.sender.progress();
+        self.receiver.progress();
+    }
+
+    /// Lets everything under way arrive.
+    fn rest(&mut self) {
+        for _ in 0..STEPS_TO_REST {
+            self.step();
+        }
+    }
+
+    fn until(&mut self, what: &str, mut is_done: impl FnMut() -> bool) {
+        for _ in 0..STEPS_MAX {
+            if is_done() {
+                return;
+            }
+            self.step();
+        }
+        panic!("waited in vain until {what}");
+    }
+
+    fn lane(&mut self, slots: u32) -> (Sender<T>, Receiver<T>) {
+        let (mut tx, mut rx) = lane(&self.sender, &self.receiver, spec(slots)).expect("a lane");
+        self.until("both ends are open", || {
+            tx.open().expect("our own credit") && rx.open().expect("our own slots")
+        });
+        (tx, rx)
+    }
+
+    /// Waits until the receiver sees the slots below `tail`.
+    fn arrived(&mut self, rx: &mut Receiver<T>, tail: u64) {
+        self.until("slots arrive", || {
+            rx.poll().expect("a sound tail");
+            assert!(rx.tail() <= tail, "a slot is visible that was never published");
+            rx.tail() == tail
+        });
+    }
+
+    /// Waits until the sender sees `settled`.
+    fn settled(&mut self, tx: &mut Sender<T>, settled: u64) {
+        self.until("the cursors arrive", || {
+            tx.poll().expect("sound credit").settled == settled
+        });
+    }
+}
+
+fn spec(slots: u32) -> LaneSpec {
+    LaneSpec { nonce: 0x0123_4567_89ab_cdef_0011_2233_4455_6677, slots }
+}
+
+/// A slot whose every word depends on its index.
+fn pattern(index: u64) -> Line {
+    std::array::from_fn(|word| index.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(word as u32))
+}
+
+fn push<T: Transport>(tx: &mut Sender<T>, count: u64) {
+    for _ in 0..count {
+        let index = tx.head();
+        assert_eq!(tx.push(&pattern(index)), Ok(index));
+    }
+}
+
+/// Checks and takes everything that is visible.
+fn take<T: Transport>(rx: &mut Receiver<T>) {
+    let available = rx.poll().expect("a sound tail");
+    for index in rx.consumed()..rx.consumed() + available {
+        assert_eq!(rx.slot(index), pattern(index), "slot {index}");
+    }
+    rx.consume(available);
+}
+
+/// Publishes without caring for the bell: nobody sleeps in these tests.
+fn publish<T: Transport>(tx: &mut Sender<T>) {
+    assert!(!tx.publish(), "nobody sleeps");
+}
+
+/// Takes, settles and publishes everything that is visible.
+fn drain<T: Transport>(rx: &mut Receiver<T>) {
+    take(rx);
+    rx.settle(rx.consumed());
+    rx.publish();
+}
+
+/// Slots arrive whole and in the order of their indices.
+pub fn slots_arrive_in_order<T: Transport>(pair: &mut Pair<T>) {
+    let (mut tx, mut rx) = pair.lane(16);
+    push(&mut tx, 11);
+    publish(&mut tx);
+    pair.arrived(&mut rx, 11);
+    drain(&mut rx);
+    pair.settled(&mut tx, 11);
+    assert_eq!(tx.cursors(), Cursors { consumed: 11, settled: 11 });
+}
+
+/// The ring turns thousands of times without losing, repeating or mixing a slot.
+pub fn order_survives_thousands_of_turns<T: Transport>(pair: &mut Pair<T>) {
+    const SLOTS: u64 = 8;
+    let (mut tx, mut rx) = pair.lane(SLOTS as u32);
+    let mut round = 0;
+    while tx.head() < 2_500 * SLOTS {
+        round += 1;
+        let count = (round % SLOTS + 1).min(tx.room());
+        push(&mut tx, count);
+        publish(&mut tx);
+        if round % 3 != 0 {
+            pair.arrived(&mut rx, tx.tail());
+            drain(&mut rx);
+            pair.settled(&mut tx, rx.settled());
+            tx.release(rx.settled());
+        }
+    }
+    pair.arrived(&mut rx, tx.tail());
+    drain(&mut rx);
+    assert_eq!(rx.settled(), tx.head());
+}
+
+/// A full lane refuses the push and leaves every slot as it was, until one is released.
+pub fn a_full_lane_overwrites_nothing<T: Transport>(pair: &mut Pair<T>) {
+    let (mut tx, mut rx) = pair.lane(4);
+    push(&mut tx, 4);
+    assert_eq!(tx.room(), 0);
+    assert_eq!(tx.push(&[u64::MAX; 8]), Err(Full));
+    publish(&mut tx);
+    pair.arrived(&mut rx, 4);
+    assert_eq!(tx.push(&[u64::MAX; 8]), Err(Full), "published is not released");
+    rx.consume(2);
+    rx.settle(1);
+    rx.publish();
+    pair.settled(&mut tx, 1);
+    assert_eq!(tx.push(&[u64::MAX; 8]), Err(Full), "settled is not released");
+    tx.release(1);
+    push(&mut tx, 1);
+    assert_eq!(tx.push(&[u64::MAX; 8]), Err(Full), "consumed is not settled");
+    publish(&mut tx);
+    for index in 1..4 {
+        assert_eq!(rx.slot(index), pattern(index), "slot {index}");
+    }
+    take(&mut rx);
+    pair.arrived(&mut rx, 5);
+    take(&mut rx);
+}
+
+/// What was pushed and not published is not visible.
+pub fn unpublished_slots_are_invisible<T: Transport>(pair: &mut Pair<T>) {
+    let (mut tx, mut rx) = pair.lane(16);
+    push(&mut tx, 3);
+    pair.rest();
+    assert_eq!(rx.poll().expect("a sound tail"), 0);
+    publish(&mut tx);
+    push(&mut tx, 3);
+    pair.arrived(&mut rx, 3);
+    pair.rest();
+    take(&mut rx);
+    assert_eq!(rx.poll().expect("a sound tail"), 0);
+}
+
+/// A sender that only pushes is published every so many slots.
+pub fn a_busy_sender_is_published_by_itself<T: Transport>(pair: &mut Pair<T>) {
+    let (mut tx, mut rx) = pair.lane(4 * PUBLISH_EVERY as u32);
+    push(&mut tx, 2 * PUBLISH_EVERY + 1);
+    pair.rest();
+    pair.arrived(&mut rx, 2 * PUBLISH_EVERY);
+    take(&mut rx);
+}
+
+/// The sender reads its window back until it releases it, whatever the receiver has done.
+pub fn slots_stay_readable_until_released<T: Transport>(pair: &mut Pair<T>) {
+    let (mut tx, mut rx) = pair.lane(8);
+    push(&mut tx, 6);
+    publish(&mut tx);
+    pair.arrived(&mut rx, 6);
+    drain(&mut rx);
+    push(&mut tx, 2);
+    pair.settled(&mut tx, 6);
+    for index in 0..8 {
+        assert_eq!(tx.slot(index), Some(pattern(index)), "slot {index}");
+    }
+    assert_eq!(tx.slot(8), None, "never pushed");
+    tx.release(5);
+    assert_eq!(tx.slot(4), None, "released");
+    push(&mut tx, 5);
+    for index in 5..13 {
+        assert_eq!(tx.slot(index), Some(pattern(index)), "slot {index}");
+    }
+}
+
+/// Whoever sees a cursor sees every refusal below it, and can read the refused slots.
+pub fn refusals_arrive_before_the_cursors_that_pass_them<T: Transport>(pair: &mut Pair<T>) {
+    let (mut tx, mut rx) = pair.lane(8);
+    for round in 0..100 {
+        let first = round * 8;
+        push(&mut tx, 8);
+        publish(&mut tx);
+        pair.arrived(&mut rx, first + 8);
+        rx.refuse(first + 2, 1, 7).expect("room");
+        rx.refuse(first + 5, 3, 9).expect("room");
+        drain(&mut rx);
+        pair.until("something settles", || {
+            tx.poll().expect("sound credit").settled > first
+        });
+        let expected = [
+            RefusedRange { first: first + 2, count: 1, reason: 7 },
+            RefusedRange { first: first + 5, count: 3, reason: 9 },
+        ];
+        for range in expected {
+            assert_eq!(tx.next_refusal().expect("sound refusals"), Some(range));
+            for index in range.first..range.end() {
+                assert_eq!(tx.slot(index), Some(pattern(index)), "slot {index}");
+            }
+        }
+        assert_eq!(tx.next_refusal().expect("sound refusals"), None);
+        pair.settled(&mut tx, first + 8);
+        tx.release(first + 8);
+    }
+}
+
+/// Neighbours refused for one reason are one refusal; anything else is another.
+pub fn neighbouring_refusals_are_one<T: Transport>(pair: &mut Pair<T>) {
+    let (mut tx, mut rx) = pair.lane(16);
+    push(&mut tx, 10);
+    publish(&mut tx);
+    pair.arrived(&mut rx, 10);
+    for (first, count, reason) in [(0, 1, 1), (1, 2, 1), (3, 1, 2), (5, 1, 2), (6, 1, 2)] {
+        rx.refuse(first, count, reason).expect("room");
+    }
+    rx.publish();
+    rx.refuse(7, 1, 2).expect("room");
+    drain(&mut rx);
+    pair.settled(&mut tx, 10);
+    let mut found = Vec::new();
+    while let Some(range) = tx.next_refusal().expect("sound refusals") {
+        found.push((range.first, range.count, range.reason));
+    }
+    let published_is_closed = (7, 1, 2);
+    assert_eq!(found, [(0, 3, 1), (3, 1, 2), (5, 2, 2), published_is_closed]);
+}
+
+/// When the refusals are full the receiver is told to wait; nothing is lost or overwritten.
+pub fn full_refusals_make_the_receiver_wait<T: Transport>(pair: &mut Pair<T>) {
+    let slots = 2 * layout::REFUSALS + 4;
+    let (mut tx, mut rx) = pair.lane((slots as u32).next_power_of_two());
+    push(&mut tx, slots);
+    publish(&mut tx);
+    pair.rest();
+    pair.arrived(&mut rx, slots);
+    let mut refused = 0;
+    let mut read = 0;
+    let mut waits = 0;
+    while refused < slots {
+        // The reason changes each time, so that no two are one.
+        match rx.refuse(refused, 1, (refused % 2) as u16) {
+            Ok(()) => {
+                refused += 1;
+                rx.consume(1);
+                continue;
+            }
+            Err(Full) => waits += 1,
+        }
+        assert_eq!(refused - read, layout::REFUSALS, "it waits only when it is full");
+        rx.settle(refused);
+        rx.publish();
+        pair.settled(&mut tx, refused);
+        while let Some(range) = tx.next_refusal().expect("sound refusals") {
+            assert_eq!(range, RefusedRange { first: read, count: 1, reason: (read % 2) as u16 });
+            read += 1;
+        }
+        assert_eq!(read, refused);
+        pair.until("the receiver sees them read", || {
+            rx.poll().expect("sound cursors");
+            rx.refuse(refused, 1, (refused % 2) as u16).is_ok()
+        });
+        refused += 1;
+        rx.consume(1);
+    }
+    assert_eq!(waits, 2);
+}
+
+/// A receiver that sleeps is rung for once, and not at all if it took everything.
+pub fn a_sleeping_receiver_is_rung_for_once<T: Transport>(pair: &mut Pair<T>) {
+    let (mut tx, mut rx) = pair.lane(16);
+    push(&mut tx, 1);
+    publish(&mut tx);
+    pair.arrived(&mut rx, 1);
+    drain(&mut rx);
+    pair.settled(&mut tx, 1);
+    for _ in 0..2 {
+        rx.set_parked(true);
+        pair.rest();
+        assert_eq!(rx.poll().expect("a sound tail"), 0);
+        assert!(!tx.publish(), "nothing was pushed");
+        assert!(!tx.bell_due(), "it took everything");
+        push(&mut tx, 1);
+        assert!(tx.publish(), "it sleeps and there is something");
+        push(&mut tx, 1);
+        assert!(!tx.publish(), "rung already");
+        rx.set_parked(false);
+        pair.rest();
+        push(&mut tx, 1);
+        assert!(!tx.publish(), "it is awake");
+        pair.arrived(&mut rx, tx.tail());
+        drain(&mut rx);
+        pair.settled(&mut tx, rx.settled());
+        tx.release(rx.settled());
+    }
+}
+
+/// A capacity that no lane may have, and a region that none may have, are refused.
+pub fn sizes_are_bounded<T: Transport>(pair: &mut Pair<T>) {
+    for slots in [0, 1, 3, 100, LANE_SLOTS_MAX as u32 * 2, u32::MAX] {
+        let error = lane(&pair.sender, &pair.receiver, spec(slots)).err();
+        assert!(matches!(error, Some(LaneError::Slots { .. })), "{slots} slots: {error:?}");
+    }
+    for lines in [0, REGION_LINES_MAX + 1, usize::MAX] {
+        let error = pair.sender.register(lines).err();
+        assert!(matches!(error, Some(TransportError::TooLarge { .. })), "{lines}: {error:?}");
+    }
+}
+
+/// The window outlives the receiver; the lane then fills and is full.
+pub fn the_sender_outlives_the_receiver<T: Transport>(pair: &mut Pair<T>) {
+    let (mut tx, mut rx) = pair.lane(8);
+    push(&mut tx, 4);
+    publish(&mut tx);
+    pair.arrived(&mut rx, 4);
+    drain(&mut rx);
+    pair.settled(&mut tx, 4);
+    drop(rx);
+    tx.release(2);
+    push(&mut tx, 6);
+    publish(&mut tx);
+    pair.rest();
+    assert_eq!(tx.poll().expect("old but sound credit"), Cursors { consumed: 4, settled: 4 });
+    for index in 2..10 {
+        assert_eq!(tx.slot(index), Some(pattern(index)), "slot {index}");
+    }
+    tx.release(4);
+    push(&mut tx, 2);
+    assert_eq!(tx.push(&pattern(12)), Err(Full));
+}
+
+/// What was published stays readable after the sender is gone.
+pub fn the_receiver_outlives_the_sender<T: Transport>(pair: &mut Pair<T>) {
+    let (mut tx, mut rx) = pair.lane(8);
+    push(&mut tx, 5);
+    publish(&mut tx);
+    pair.arrived(&mut rx, 5);
+    drop(tx);
+    drain(&mut rx);
+    pair.rest();
+    assert_eq!(rx.poll().expect("old but sound cursors"), 0);
+    assert_eq!(rx.consumed(), 5);
+}
+
+/// A region written by hand in place of a sender's.
+struct FakeSender<T: Transport> {
+    region: T::Region,
+    rx: Receiver<T>,
+}
+
+impl<T: Transport> FakeSender<T> {
+    fn new(pair: &mut Pair<T>, magic: u64, header: &LaneSpec) -> Self {
+        let agreed = spec(8);
+        let lines = layout::slot_lines(&agreed);
+        let (mut region, ticket) = pair.sender.register(lines).expect("a region");
+        layout::write_header(&mut region, magic, header);
+        let (rx, _) = Receiver::accept(&pair.receiver, ticket, agreed).expect("a receiver");
+        Self { region, rx }
+    }
+
+    fn store(&mut self, word: usize, value: u64) {
+        self.region.fence();
+        self.region.store(layout::CURSORS, word, value);
+    }
+}
+
+/// A region written by hand in place of a receiver's credit.
+struct FakeReceiver<T: Transport> {
+    region: T::Region,
+    tx: Sender<T>,
+}
+
+impl<T: Transport> FakeReceiver<T> {
+    fn new(pair: &mut Pair<T>, magic: u64, header: &LaneSpec) -> Self {
+        let (offer, _): (Offer<T>, _) = Sender::offer(&pair.sender, spec(8)).expect("an offer");
+        let (mut region, ticket) =
+            pair.receiver.register(layout::CREDIT_LINES).expect("a region");
+        layout::write_header(&mut region, magic, header);
+        let tx = offer.complete(&pair.sender, ticket).expect("a sender");
+        Self { region, tx }
+    }
+
+    fn store(&mut self, word: usize, value: u64) {
+        self.region.fence();
+        self.region.store(layout::CURSORS, word, value);
+    }
+
+    fn error(&mut self, pair: &mut Pair<T>) -> LaneError {
+        let mut found = None;
+        pair.until("the receiver is found out", || {
+            found = self.tx.poll().err();
+            found.is_some()
+        });
+        found.expect("an error")
+    }
+}
+
+fn error_of_poll<T: Transport>(pair: &mut Pair<T>, rx: &mut Receiver<T>) -> LaneError {
+    let mut found = None;
+    pair.until("the sender is found out", || {
+        found = rx.poll().err();
+        found.is_some()
+    });
+    found.expect("an error")
+}
+
+/// Memory that is not the agreed lane's is refused before its first slot or cursor is believed.
+pub fn a_foreign_header_is_detected<T: Transport>(pair: &mut Pair<T>) {
+    let agreed = spec(8);
+    let other_nonce = LaneSpec { nonce: agreed.nonce ^ 1 << 100, ..agreed };
+    let (slots, credit) = (layout::MAGIC_SLOTS, layout::MAGIC_CREDIT);
+
+    let mut fake = FakeSender::new(pair, credit, &agreed);
+    assert!(matches!(error_of_poll(pair, &mut fake.rx), LaneError::Magic { .. }));
+    let mut fake = FakeSender::new(pair, slots, &spec(16));
+    assert!(matches!(error_of_poll(pair, &mut fake.rx), LaneError::Geometry { slots: 16, .. }));
+    let mut fake = FakeSender::new(pair, slots, &other_nonce);
+    assert!(matches!(error_of_poll(pair, &mut fake.rx), LaneError::Nonce));
+
+    let mut fake = FakeReceiver::new(pair, slots, &agreed);
+    assert!(matches!(fake.error(pair), LaneError::Magic { .. }));
+    let mut fake = FakeReceiver::new(pair, credit, &spec(4));
+    assert!(matches!(fake.error(pair), LaneError::Geometry { slots: 4, .. }));
+    let mut fake = FakeReceiver::new(pair, credit, &other_nonce);
+    assert!(matches!(fake.error(pair), LaneError::Nonce));
+}
+
+/// A peer of another version is named as such.
+pub fn another_version_is_detected<T: Transport>(pair: &mut Pair<T>) {
+    let agreed = spec(8);
+    // No magic yet, so that nothing is read before the version stands.
+    let mut fake = FakeSender::new(pair, 0, &agreed);
+    pair.rest();
+    assert_eq!(fake.rx.poll().expect("nothing has arrived"), 0);
+    fake.region.store(layout::HEADER, layout::HEADER_VERSION, layout::VERSION + 1);
+    fake.region.fence();
+    fake.region.store(layout::HEADER, layout::HEADER_MAGIC, layout::MAGIC_SLOTS);
+    let error = error_of_poll(pair, &mut fake.rx);
+    assert!(matches!(error, LaneError::Version { found: 2, ours: 1 }), "{error}");
+}
+
+/// A tail that goes back, jumps beyond the capacity, or wraps is refused, and nothing is taken.
+pub fn a_bad_tail_is_detected<T: Transport>(pair: &mut Pair<T>) {
+    for bad in [4, 9, 14, u64::MAX] {
+        let mut fake = FakeSender::new(pair, layout::MAGIC_SLOTS, &spec(8));
+        fake.store(layout::TAIL, 5);
+        pair.arrived(&mut fake.rx, 5);
+        fake.rx.consume(5);
+        // Consumed is not settled: at most slot 8 may be published.
+        fake.store(layout::TAIL, bad);
+        let error = error_of_poll(pair, &mut fake.rx);
+        assert!(matches!(error, LaneError::Tail { found, seen: 5, .. } if found == bad), "{error}");
+        assert_eq!(fake.rx.tail(), 5, "nothing changed");
+    }
+}
+
+/// Cursors that go back, or pass each other or the tail, are refused, and nothing is settled.
+pub fn bad_credit_is_detected<T: Transport>(pair: &mut Pair<T>) {
+    // Four slots are published, two consumed, one settled.
+    for (consumed, settled) in [(1, 1), (2, 0), (2, 3), (5, 1), (u64::MAX, 1), (2, u64::MAX)] {
+        let mut fake = FakeReceiver::new(pair, layout::MAGIC_CREDIT, &spec(8));
+        push(&mut fake.tx, 4);
+        publish(&mut fake.tx);
+        fake.store(layout::CONSUMED, 2);
+        fake.store(layout::SETTLED, 1);
+        pair.settled(&mut fake.tx, 1);
+        fake.store(layout::CONSUMED, consumed);
+        fake.store(layout::SETTLED, settled);
+        let error = fake.error(pair);
+        assert!(matches!(error, LaneError::Credit { tail: 4, .. }), "{error}");
+        assert_eq!(fake.tx.cursors(), Cursors { consumed: 2, settled: 1 }, "nothing changed");
+    }
+}
+
+/// Refusals that cannot be are refused: too many, none, outside the lane, malformed.
+pub fn bad_refusals_are_detected<T: Transport>(pair: &mut Pair<T>) {
+    let mut fake = FakeReceiver::new(pair, layout::MAGIC_CREDIT, &spec(8));
+    fake.store(layout::REFUSAL_TAIL, layout::REFUSALS + 1);
+    assert!(matches!(fake.error(pair), LaneError::RefusalCursor { .. }));
+
+    // Slots 2..6 can be named.
+    let one = 1;
+    for (first, rest) in [
+        (2, 0),
+        (1, one),
+        (6, one),
+        (u64::MAX, one),
+        (2, 5),
+        (5, 2),
+        (2, u64::from(u32::MAX)),
+        (2, one | 1 << 48),
+    ] {
+        let mut fake = FakeReceiver::new(pair, layout::MAGIC_CREDIT, &spec(8));
+        push(&mut fake.tx, 6);
+        publish(&mut fake.tx);
+        fake.store(layout::CONSUMED, 2);
+        fake.store(layout::SETTLED, 2);
+        pair.settled(&mut fake.tx, 2);
+        fake.tx.release(2);
+        let (line, word) = layout::refusal(0);
+        fake.region.store(line, word, first);
+        fake.region.store(line, word + 1, rest);
+        fake.store(layout::REFUSAL_TAIL, 1);
+        let mut found = None;
+        pair.until("the refusal is found out", || {
+            fake.tx.poll().expect("sound credit");
+            found = fake.tx.next_refusal().err();
+            found.is_some()
+        });
+        let error = found.expect("an error");
+        let expected = matches!(error, LaneError::Refusal { released: 2, tail: 6 });
+        assert!(expected, "{first} {rest}: {error}");
+    }
+}
+
+/// A sender that claims to have read refusals that were never made is refused.
+pub fn a_bad_refusal_cursor_is_detected<T: Transport>(pair: &mut Pair<T>) {
+    let mut fake = FakeSender::new(pair, layout::MAGIC_SLOTS, &spec(8));
+    fake.store(layout::TAIL, 2);
+    pair.arrived(&mut fake.rx, 2);
+    fake.rx.refuse(0, 1, 1).expect("room");
+    fake.rx.consume(2);
+    fake.rx.publish();
+    fake.store(layout::REFUSAL_HEAD, 2);
+    let error = error_of_poll(pair, &mut fake.rx);
+    assert!(matches!(error, LaneError::RefusalCursor { found: 2, seen: 0 }), "{error}");
+}
+
+/// Instantiates every test of this module for one transport, in a module of the given name. The
+/// second argument is an expression of type `Fn() -> Pair<T>`.
+#[macro_export]
+macro_rules! conformance {
+    ($module:ident, $factory:expr) => {
+        $crate::conformance! { @tests $module, $factory,
+            slots_arrive_in_order
+            order_survives_thousands_of_turns
+            a_full_lane_overwrites_nothing
+            unpublished_slots_are_invisible
+            a_busy_sender_is_published_by_itself
+            slots_stay_readable_until_released
+            refusals_arrive_before_the_cursors_that_pass_them
+            neighbouring_refusals_are_one
+            full_refusals_make_the_receiver_wait
+            a_sleeping_receiver_is_rung_for_once
+            sizes_are_bounded
+            the_sender_outlives_the_receiver
+            the_receiver_outlives_the_sender
+            a_foreign_header_is_detected
+            another_version_is_detected
+            a_bad_tail_is_detected
+            bad_credit_is_detected
+            bad_refusals_are_detected
+            a_bad_refusal_cursor_is_detected
+        }
+    };
+    (@tests $module:ident, $factory:expr, $($test:ident)*) => {
+        mod $module {
+            #[allow(unused_imports)]
+            use super::*;
+            $(
+                #[test]
+                fn $test() {
+                    let make = $factory;
+                    $crate::conformance::$test(&mut make());
+                }
+            )*
+        }
+    };
+}
