@@ -3,5 +3,15 @@
 //! Architecture invariant: owns no partition, starts no thread.
 #![forbid(unsafe_code)]
 
+mod client;
+mod connect;
+pub mod host;
+pub mod lanes;
 pub mod message;
 pub mod producer;
+pub mod real;
+mod ticks;
+
+pub use client::{Client, ClientError, ClientOptions, ask, ask_leg, ask_once, unexpected};
+pub use connect::{Connector, watch_peer};
+pub use ticks::{ProducerOptions, TickProducer};

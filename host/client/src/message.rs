@@ -5,7 +5,8 @@
 //! every limit again.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use zepto_control::{BarrierError, Outcome};
+use zepto_control::entry::Entry;
+use zepto_control::{BarrierError, Outcome, Position as LogPosition};
 use zepto_core::topology::{MemberState, Placement};
 use zepto_core::{Epoch, Incarnation, NodeId, PartitionId};
 use zepto_store::StoreCounters;
@@ -43,10 +44,10 @@ pub enum Request {
     Join(JoinRequest),
     /// Where is the log's node?
     Leader,
-    /// The log's entries beyond an index, as soon as there are any or the time is up.
+    /// The log's entries beyond a position, as soon as there are any or the time is up.
     Follow {
-        /// Index the asker has.
-        after: u64,
+        /// What the asker has applied.
+        after: LogPosition,
         /// How long the answer may wait, in milliseconds.
         wait_ms: u32,
     },
@@ -115,8 +116,9 @@ pub enum Response {
         /// Its address, if known.
         address: Option<String>,
     },
-    /// To [`Request::Follow`]: (index, encoding), in order and without gaps.
-    Entries(Vec<(u64, Vec<u8>)>),
+    /// To [`Request::Follow`]: (index, encoding), in order and without gaps; or why what the
+    /// asker has is not in this log.
+    Entries(Result<Vec<Entry>, String>),
     /// To [`Request::Propose`].
     Proposed(Outcome),
     /// To [`Request::Barrier`].

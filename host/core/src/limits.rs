@@ -131,6 +131,8 @@ pub const FOLLOW_BYTES_MAX: usize = 8 << 20;
 pub const FOLLOW_WAIT_MS: u64 = 5_000;
 /// Bytes of one log entry.
 pub const LOG_ENTRY_BYTES_MAX: usize = 4 << 20;
+/// Time for the log to take a proposal.
+pub const PROPOSE_MS: u64 = 5_000;
 /// Proposals waiting for the log.
 pub const PROPOSALS_MAX: usize = 1024;
 /// Bytes of the proposals that wait for the log or are being written.

@@ -323,7 +323,8 @@ mod tests {
 
     #[test]
     fn every_bad_value_names_its_key() {
-        let cases: [(&str, fn(&mut Config)); 12] = [
+        type Spoil = fn(&mut Config);
+        let cases: [(&str, Spoil); 12] = [
             ("node_id", |c| c.node_id.clear()),
             ("node_id", |c| c.node_id = "a b".into()),
             ("listen", |c| c.listen = "9000".into()),

@@ -6,4 +6,22 @@
 
 pub mod agent;
 pub mod config;
+mod enter;
+mod handover;
+mod join;
+mod life;
+mod link;
+mod membership;
+mod node;
+mod query;
+mod service;
+mod shards;
 pub mod size;
+mod start_error;
+mod status;
+mod wait;
+pub mod wire;
+
+pub use node::{Running, StopReport, start};
+pub use start_error::StartError;
+pub use wire::Wire;

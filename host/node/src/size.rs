@@ -37,7 +37,8 @@ impl FromStr for Size {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let binary = UNITS[..4].iter().rev();
-        match binary.clone().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0) {
+        match binary.clone().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor))
+        {
             Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
             None => write!(f, "{}", self.0),
         }

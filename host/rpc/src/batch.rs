@@ -35,7 +35,8 @@ pub(crate) struct Batch {
     part_written: usize,
     total_bytes: usize,
     written_bytes: usize,
-    cost_bytes: usize,
+    /// What the frames that came from the outbox are charged there.
+    charged: (usize, usize),
     /// Where in the batch each call ends, and its number.
     calls: Vec<(usize, u64)>,
 }
@@ -47,11 +48,18 @@ impl Batch {
 
     /// What the frames of the batch were charged in the outbox: bytes and frames.
     pub(crate) fn charged(&self) -> (usize, usize) {
-        (self.cost_bytes, self.frames.len())
+        self.charged
     }
 
-    /// Adds a frame. Must not be called once a part of the batch is written.
+    /// Adds a frame that was taken from the outbox.
     pub(crate) fn add(&mut self, frame: OutFrame) {
+        self.charged.0 += frame.cost_bytes();
+        self.charged.1 += 1;
+        self.add_own(frame);
+    }
+
+    /// Adds a frame that never was in the outbox. Must not be called once a part of the batch is written.
+    pub(crate) fn add_own(&mut self, frame: OutFrame) {
         debug_assert_eq!(self.written_bytes, 0);
         let payload_bytes = frame.payload.len();
         let header = Header {
@@ -74,7 +82,6 @@ impl Batch {
             self.parts.push(Part::Payload(self.frames.len()));
         }
         self.total_bytes += HEADER_BYTES + payload_bytes;
-        self.cost_bytes += frame.cost_bytes();
         if frame.call.is_some() {
             self.calls.push((self.total_bytes, frame.id));
         }
@@ -124,7 +131,7 @@ impl Batch {
         self.parts.clear();
         self.calls.clear();
         (self.part, self.part_written) = (0, 0);
-        (self.total_bytes, self.written_bytes, self.cost_bytes) = (0, 0, 0);
+        (self.total_bytes, self.written_bytes, self.charged) = (0, 0, (0, 0));
     }
 
     fn bytes_of(&self, part: &Part) -> &[u8] {

@@ -267,10 +267,10 @@ impl<R: Role> Duplex<R> {
             self.look_before_commit()?;
         }
         if let Some(id) = self.pong_due.take() {
-            self.batch.add(OutFrame::new(Kind::Pong, id, Vec::new()));
+            self.batch.add_own(OutFrame::new(Kind::Pong, id, Vec::new()));
         }
         if std::mem::take(&mut self.ping_due) {
-            self.batch.add(OutFrame::new(Kind::Ping, 0, Vec::new()));
+            self.batch.add_own(OutFrame::new(Kind::Ping, 0, Vec::new()));
         }
         self.outbox.take(&mut self.taken);
         for mut frame in self.taken.drain(..) {

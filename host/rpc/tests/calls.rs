@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use common::*;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use zepto_abi::Refusal;
 use zepto_core::hash::mix;
 use zepto_rpc::frame::{Kind, encode_reason};
@@ -430,6 +429,5 @@ fn a_runtime_that_goes_away_leaves_no_call_waiting() {
     });
     let lost = CallError::Unknown(Unknown::ConnectionLost(CloseReason::Stopped));
     assert_eq!(call, Err(lost));
-    drop(Instant::now());
     serving.block_on(async { drop(node.stop().await) });
 }

@@ -26,6 +26,7 @@ pub mod query;
 mod range;
 mod reader;
 mod retention;
+mod row;
 mod scan;
 #[expect(unsafe_code, reason = "columns that one thread writes and others read")]
 mod segment;

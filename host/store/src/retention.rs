@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 
 use zepto_core::limits::{EXPIRE_ENTRIES_MAX, EXPIRE_SEGMENTS_MAX, EXPIRE_SERIES_MAX};
 
+use crate::row::unpack;
 use crate::segment::{Segment, SegmentWriter};
-use crate::series::unpack;
 use crate::{Retention, Store};
 
 /// What retention remembers between its calls.

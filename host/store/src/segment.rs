@@ -12,6 +12,7 @@
 use std::alloc::{self, Layout};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
@@ -19,11 +20,13 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 
 use zepto_abi::Tick;
-use zepto_core::limits::{SEGMENT_ROWS_MAX, SEGMENT_ROWS_MIN};
+use zepto_core::limits::{SEGMENT_ROWS_MAX, SEGMENT_ROWS_MIN, STAGED_ROWS};
 
 use crate::StoreError;
 use crate::budget::Budget;
 use crate::query::{Edge, Position};
+use crate::row::{KIND_FLAGS, PRICE, RECEIVE_TIME, SEQUENCE, SIZE, TIME, USER};
+use crate::staging::Staging;
 
 /// A column of the block: how many bytes a row takes in the columns before it.
 struct Column<T>(usize, PhantomData<T>);
@@ -69,9 +72,20 @@ unsafe impl Send for Segment {}
 // SAFETY: as above.
 unsafe impl Sync for Segment {}
 
-/// The one that may add rows.
+/// The one that may add rows. What it needs for that it keeps beside the pointer, so that it
+/// only writes to the segment and never waits for it to come into the cache.
 #[derive(Debug)]
-pub(crate) struct SegmentWriter(Arc<Segment>);
+pub(crate) struct SegmentWriter {
+    segment: Arc<Segment>,
+    block: NonNull<u8>,
+    first_sequence: u64,
+    rows_max: u32,
+    len: u32,
+    min_time_ns: u64,
+    max_time_ns: u64,
+    /// There is some optional column.
+    wide: bool,
+}
 
 impl SegmentWriter {
     /// An empty segment for `rows_max` rows, a power of two within the limits, whose first row
@@ -91,11 +105,12 @@ impl SegmentWriter {
             budget.give_back(OVERHEAD_BYTES + BLOCK_ROW_BYTES * rows_max);
             return Err(StoreError::Full);
         };
-        Ok(Self(Arc::new(Segment {
+        let rows_max = rows_max as u32;
+        let segment = Arc::new(Segment {
             number,
             first_sequence,
             block,
-            rows_max: rows_max as u32,
+            rows_max,
             len: AtomicU32::new(0),
             ordered: AtomicBool::new(true),
             min_time_ns: AtomicU64::new(u64::MAX),
@@ -104,75 +119,120 @@ impl SegmentWriter {
             flags: AtomicPtr::new(ptr::null_mut()),
             user: [AtomicPtr::new(ptr::null_mut()), AtomicPtr::new(ptr::null_mut())],
             budget: budget.clone(),
-        })))
+        });
+        let (min_time_ns, max_time_ns) = segment.time_bounds();
+        Ok(Self {
+            segment,
+            block,
+            first_sequence,
+            rows_max,
+            len: 0,
+            min_time_ns,
+            max_time_ns,
+            wide: false,
+        })
     }
 
     pub(crate) fn segment(&self) -> &Arc<Segment> {
-        &self.0
+        &self.segment
     }
 
-    /// Adds as many of the rows as there is room for, from the first; their sequences grow.
-    /// Returns how many. On `Full` (a column is needed that the budget does not allow) none.
-    pub(crate) fn push(&mut self, rows: &[Tick]) -> Result<usize, StoreError> {
-        let rows = &rows[..self.fitting(rows)];
-        self.ensure_columns(rows)?;
-        match <&[Tick; 8]>::try_from(rows) {
-            // The usual case, with its length known to the compiler.
-            Ok(rows) => self.fill(rows),
-            Err(_) => self.fill(rows),
+    /// Adds as many of the staged rows `from..` as there is room for, in their order. Returns
+    /// how many. On `Full` (a column is needed that the budget does not allow) none.
+    pub(crate) fn push(&mut self, staging: &Staging, from: usize) -> Result<usize, StoreError> {
+        let count = self.fitting(staging, from);
+        if self.must_widen(staging, from, count) {
+            self.widen(staging, from, count)?;
         }
-        Ok(rows.len())
+        if count == STAGED_ROWS {
+            // The usual case, with its length known to the compiler.
+            self.fill(staging, 0, STAGED_ROWS);
+        } else {
+            self.fill(staging, from, count);
+        }
+        Ok(count)
     }
 
     /// How many of the rows have a place here and a sequence that the offset can hold.
-    fn fitting(&self, rows: &[Tick]) -> usize {
-        let room = self.0.rows_max as usize - self.0.len.load(Relaxed) as usize;
-        let rows = &rows[..rows.len().min(room)];
-        let first = self.0.first_sequence;
-        let near = |row: &&Tick| row.sequence - first <= u64::from(u32::MAX);
-        if rows.last().as_ref().is_none_or(near) {
-            rows.len()
-        } else {
-            rows.iter().take_while(near).count()
+    fn fitting(&self, staging: &Staging, from: usize) -> usize {
+        let room = (self.rows_max - self.len) as usize;
+        let mut count = room.min(STAGED_ROWS - from);
+        let far = |row| staging.word(row, SEQUENCE) - self.first_sequence > u64::from(u32::MAX);
+        while count > 0 && far(from + count - 1) {
+            count -= 1;
         }
+        count
+    }
+
+    /// Whether the rows have values for which there may not be a column.
+    #[inline(always)]
+    fn must_widen(&self, staging: &Staging, from: usize, count: usize) -> bool {
+        let mut bits = 0;
+        for row in from..from + count {
+            bits |= staging.word(row, RECEIVE_TIME) | staging.word(row, KIND_FLAGS) >> 8;
+            bits |= staging.word(row, USER[0]) | staging.word(row, USER[1]);
+        }
+        bits != 0
     }
 
     /// Allocates the columns for which these rows have the first value that is not zero.
-    fn ensure_columns(&mut self, rows: &[Tick]) -> Result<(), StoreError> {
-        let (mut receive_time, mut flags, mut user) = (0, 0, [0; 2]);
-        for row in rows {
-            receive_time |= row.receive_time_ns;
-            flags |= row.flags;
-            user[0] |= row.user[0];
-            user[1] |= row.user[1];
-        }
-        let segment = &*self.0;
-        ensure_column(segment, &segment.receive_times, receive_time != 0)?;
-        ensure_column(segment, &segment.flags, flags != 0)?;
-        ensure_column(segment, &segment.user[0], user[0] != 0)?;
-        ensure_column(segment, &segment.user[1], user[1] != 0)
+    fn widen(&mut self, staging: &Staging, from: usize, count: usize) -> Result<(), StoreError> {
+        let needed = |word: usize, shift: u32| {
+            (from..from + count).any(|row| staging.word(row, word) >> shift != 0)
+        };
+        let segment = &*self.segment;
+        self.wide = true;
+        ensure_column(segment, &segment.receive_times, needed(RECEIVE_TIME, 0))?;
+        ensure_column(segment, &segment.flags, needed(KIND_FLAGS, 8))?;
+        ensure_column(segment, &segment.user[0], needed(USER[0], 0))?;
+        ensure_column(segment, &segment.user[1], needed(USER[1], 0))
     }
 
     #[inline(always)]
-    fn fill(&mut self, rows: &[Tick]) {
-        let first_sequence = self.0.first_sequence;
-        write(self.spare(&TIMES), rows, |row| row.event_time_ns);
-        write(self.spare(&PRICES), rows, |row| row.price);
-        write(self.spare(&SIZES), rows, |row| row.size);
-        write(self.spare(&OFFSETS), rows, |row| (row.sequence - first_sequence) as u32);
-        write(self.spare(&KINDS), rows, |row| row.kind);
-        write(self.spare_optional(|segment| &segment.receive_times), rows, |r| r.receive_time_ns);
-        write(self.spare_optional(|segment| &segment.flags), rows, |row| row.flags);
-        write(self.spare_optional(|segment| &segment.user[0]), rows, |row| row.user[0]);
-        write(self.spare_optional(|segment| &segment.user[1]), rows, |row| row.user[1]);
-        self.0.note_times(rows);
-        self.0.len.store(self.0.len.load(Relaxed) + rows.len() as u32, Release);
+    fn fill(&mut self, staging: &Staging, from: usize, count: usize) {
+        let rows = from..from + count;
+        let first_sequence = self.first_sequence;
+        let word = |word: usize| move |row| staging.word(row, word);
+        write(self.spare(&TIMES), rows.clone(), word(TIME));
+        write(self.spare(&PRICES), rows.clone(), |row| staging.word(row, PRICE) as i64);
+        write(self.spare(&SIZES), rows.clone(), word(SIZE));
+        let offset = |row| (staging.word(row, SEQUENCE) - first_sequence) as u32;
+        write(self.spare(&OFFSETS), rows.clone(), offset);
+        write(self.spare(&KINDS), rows.clone(), |row| staging.word(row, KIND_FLAGS) as u8);
+        if self.wide {
+            write(self.spare_optional(|s| &s.receive_times), rows.clone(), word(RECEIVE_TIME));
+            let flags = |row| (staging.word(row, KIND_FLAGS) >> 8) as u8;
+            write(self.spare_optional(|s| &s.flags), rows.clone(), flags);
+            write(self.spare_optional(|s| &s.user[0]), rows.clone(), word(USER[0]));
+            write(self.spare_optional(|s| &s.user[1]), rows.clone(), word(USER[1]));
+        }
+        self.note_times(staging, rows);
+        self.len += count as u32;
+        self.segment.len.store(self.len, Release);
+    }
+
+    #[inline(always)]
+    fn note_times(&mut self, staging: &Staging, rows: Range<usize>) {
+        let mut previous = self.max_time_ns;
+        let mut ordered = true;
+        for row in rows {
+            let time = staging.word(row, TIME);
+            ordered &= previous <= time;
+            previous = time;
+            self.min_time_ns = self.min_time_ns.min(time);
+            self.max_time_ns = self.max_time_ns.max(time);
+        }
+        self.segment.min_time_ns.store(self.min_time_ns, Relaxed);
+        self.segment.max_time_ns.store(self.max_time_ns, Relaxed);
+        if !ordered {
+            self.segment.ordered.store(false, Relaxed);
+        }
     }
 
     /// The rows of a column that nobody reads yet.
     #[inline(always)]
     fn spare<T>(&mut self, column: &Column<T>) -> &mut [MaybeUninit<T>] {
-        self.spare_from(self.0.column(column))
+        self.spare_from(column.start(self.block, self.rows_max))
     }
 
     /// The same of a column that may not be there; then there are none.
@@ -181,20 +241,39 @@ impl SegmentWriter {
         &mut self,
         column: impl Fn(&Segment) -> &AtomicPtr<T>,
     ) -> &mut [MaybeUninit<T>] {
-        let start = column(&self.0).load(Relaxed);
+        let start = column(&self.segment).load(Relaxed);
         if start.is_null() { &mut [] } else { self.spare_from(start) }
     }
 
     /// `start` is the start of one of this segment's columns.
     #[inline(always)]
     fn spare_from<T>(&mut self, start: *mut T) -> &mut [MaybeUninit<T>] {
-        let len = self.0.len.load(Relaxed) as usize;
-        let room = self.0.rows_max as usize - len;
+        let len = self.len as usize;
+        let room = self.rows_max as usize - len;
         let spare = start.wrapping_add(len).cast();
         // SAFETY: the column has `rows_max` cells, so the range is inside its allocation, which
         // lives as long as the segment that `self` holds. Readers reach only cells below `len`;
         // other writers there are none, and this one is borrowed exclusively.
         unsafe { slice::from_raw_parts_mut(spare, room) }
+    }
+
+    /// Fetches into the cache what the next `push` will write.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        let len = self.len as usize;
+        prefetch(TIMES.start(self.block, self.rows_max).wrapping_add(len));
+        prefetch(PRICES.start(self.block, self.rows_max).wrapping_add(len));
+        prefetch(SIZES.start(self.block, self.rows_max).wrapping_add(len));
+        prefetch(OFFSETS.start(self.block, self.rows_max).wrapping_add(len));
+        prefetch(KINDS.start(self.block, self.rows_max).wrapping_add(len));
+        prefetch(&raw const self.segment.len);
+    }
+}
+
+impl<T> Column<T> {
+    #[inline(always)]
+    fn start(&self, block: NonNull<u8>, rows_max: u32) -> *mut T {
+        block.as_ptr().wrapping_add(self.0 * rows_max as usize).cast()
     }
 }
 
@@ -250,35 +329,13 @@ impl Segment {
         }
     }
 
-    fn note_times(&self, rows: &[Tick]) {
-        let latest = self.max_time_ns.load(Relaxed);
-        let (mut min, mut max, mut previous) = (self.min_time_ns.load(Relaxed), latest, latest);
-        let mut ordered = true;
-        for row in rows {
-            let time = row.event_time_ns;
-            ordered &= previous <= time;
-            previous = time;
-            min = min.min(time);
-            max = max.max(time);
-        }
-        self.min_time_ns.store(min, Relaxed);
-        self.max_time_ns.store(max, Relaxed);
-        if !ordered {
-            self.ordered.store(false, Relaxed);
-        }
-    }
-
-    #[inline(always)]
-    fn column<T>(&self, column: &Column<T>) -> *mut T {
-        self.block.as_ptr().wrapping_add(column.0 * self.rows_max as usize).cast()
-    }
-
     fn filled<T>(&self, column: &Column<T>) -> &[T] {
         let len = self.len.load(Acquire) as usize;
+        let start = column.start(self.block, self.rows_max);
         // SAFETY: `len` is at most `rows_max`, so the range is inside the block, which lives as
         // long as `self`. The acquire load above makes the cells below `len` visible as written;
         // they are not written again.
-        unsafe { slice::from_raw_parts(self.column(column), len) }
+        unsafe { slice::from_raw_parts(start, len) }
     }
 
     fn optional<T>(&self, column: &AtomicPtr<T>) -> Option<&[T]> {
@@ -381,7 +438,7 @@ impl Rows<'_> {
 }
 
 #[inline(always)]
-fn write<T>(cells: &mut [MaybeUninit<T>], rows: &[Tick], value: impl Fn(&Tick) -> T) {
+fn write<T>(cells: &mut [MaybeUninit<T>], rows: Range<usize>, value: impl Fn(usize) -> T) {
     for (cell, row) in cells.iter_mut().zip(rows) {
         cell.write(value(row));
     }
@@ -427,8 +484,9 @@ fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes, LINE_BYTES).expect("less than 2^20 rows of 29 bytes")
 }
 
+/// Fetches a line into the cache that is about to be written.
 #[inline(always)]
-pub(crate) fn prefetch(address: *const u8) {
+pub(crate) fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, for any address.
     unsafe {

@@ -15,8 +15,9 @@ use zepto_core::limits::STAGED_ROWS;
 use crate::StoreError;
 use crate::budget::Budget;
 use crate::directory::Directory;
+use crate::row::unpack;
 use crate::segment::{Rows, Segment};
-use crate::staging::{Row, Staging};
+use crate::staging::Staging;
 
 #[derive(Debug)]
 pub(crate) struct Series {
@@ -146,36 +147,5 @@ impl View {
     /// The rows not yet in columns, in order of sequence, which is above that of all others.
     pub(crate) fn staged(&self) -> &[Tick] {
         &self.staged[..self.staged_len]
-    }
-}
-
-/// A tick as a staged row. Table and symbol are the series'.
-#[inline(always)]
-pub(crate) fn pack(tick: &Tick, sequence: u64) -> Row<8> {
-    [
-        sequence,
-        tick.event_time_ns,
-        tick.receive_time_ns,
-        u64::from(tick.kind) | u64::from(tick.flags) << 8,
-        tick.price as u64,
-        tick.size,
-        tick.user[0],
-        tick.user[1],
-    ]
-}
-
-#[inline(always)]
-pub(crate) fn unpack(row: &Row<8>, table: u16, symbol: u32) -> Tick {
-    Tick {
-        sequence: row[0],
-        event_time_ns: row[1],
-        receive_time_ns: row[2],
-        symbol,
-        table,
-        kind: row[3] as u8,
-        flags: (row[3] >> 8) as u8,
-        price: row[4] as i64,
-        size: row[5],
-        user: [row[6], row[7]],
     }
 }

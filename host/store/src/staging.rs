@@ -25,8 +25,10 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use zepto_core::limits::STAGED_ROWS;
 
+use crate::segment::prefetch;
+
 /// Words of a row; the first is its sequence.
-pub(crate) type Row<const WORDS: usize> = [u64; WORDS];
+pub(crate) type Row<const WORDS: usize = 8> = [u64; WORDS];
 
 #[derive(Debug)]
 #[repr(align(64))]
@@ -78,6 +80,12 @@ impl<const ROWS: usize, const WORDS: usize> Staging<ROWS, WORDS> {
         std::array::from_fn(|word| cells[word].load(Relaxed))
     }
 
+    /// One word of it.
+    #[inline(always)]
+    pub(crate) fn word(&self, slot: usize, word: usize) -> u64 {
+        self.slots[slot % ROWS].0[word].load(Relaxed)
+    }
+
     /// The writer has moved every row below `end` into the columns, or dropped it.
     pub(crate) fn moved(&self, end: u64) {
         self.end.store(end, Release);
@@ -114,9 +122,16 @@ impl<const ROWS: usize, const WORDS: usize> Staging<ROWS, WORDS> {
         staged
     }
 
-    /// Where the row of a slot lies, to fetch it into the cache.
+    /// Fetches a slot into the cache.
     #[inline(always)]
-    pub(crate) fn address(&self, slot: usize) -> *const u8 {
-        (&raw const self.slots[slot % ROWS]).cast()
+    pub(crate) fn prefetch(&self, slot: usize) {
+        prefetch(&raw const self.slots[slot % ROWS]);
+    }
+
+    /// Fetches what the writer needs to move rows into the cache.
+    #[inline(always)]
+    pub(crate) fn prefetch_all(&self) {
+        (0..ROWS).for_each(|slot| self.prefetch(slot));
+        prefetch(&raw const self.end);
     }
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use zepto_abi::Tick;
 use zepto_core::limits::{SEGMENT_ROWS_MAX, SEGMENT_ROWS_MIN};
 
 use crate::StoreError;
 use crate::budget::Budget;
+use crate::row::{SEQUENCE, TIME};
 use crate::segment::SegmentWriter;
 use crate::series::Series;
+use crate::staging::Staging;
 
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
@@ -27,15 +28,14 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Adds rows to the segment being filled; returns how many found room, perhaps none. On
-    /// `Full` none did.
-    pub(crate) fn push(&mut self, rows: &[Tick]) -> Result<usize, StoreError> {
-        let Some(writer) = &mut self.writer else { return Ok(0) };
-        let bytes = writer.segment().bytes();
-        let pushed = writer.push(rows);
-        // Also when it was refused: one column of two may have been added.
-        self.bytes += (writer.segment().bytes() - bytes) as u64;
-        pushed
+    /// Adds the staged rows `from..` to the segment being filled; returns how many found room,
+    /// perhaps none. On `Full` none did.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, staging: &Staging, from: usize) -> Result<usize, StoreError> {
+        match &mut self.writer {
+            Some(writer) => writer.push(staging, from),
+            None => Ok(0),
+        }
     }
 
     /// Begins the segment with this number for rows that found no room; adds as many as it may,
@@ -46,35 +46,34 @@ impl Tail {
         series: &Series,
         budget: &Arc<Budget>,
         number: u64,
-        rows: &[Tick],
+        from: usize,
     ) -> Result<(Option<SegmentWriter>, usize), StoreError> {
-        let Some(first) = rows.first() else { return Ok((None, 0)) };
+        let first_sequence = series.staging.word(from, SEQUENCE);
         let rows_max = segment_rows(self.rows);
-        let mut writer = SegmentWriter::create(budget, number, rows_max, first.sequence)?;
-        let count = writer.push(rows)?;
-        self.bytes += writer.segment().bytes() as u64;
+        let mut writer = SegmentWriter::create(budget, number, rows_max, first_sequence)?;
+        let count = writer.push(&series.staging, from)?;
         series.push_segment(writer.segment().clone());
         Ok((self.writer.replace(writer), count))
+    }
+
+    /// The `count` staged rows `from..` are in columns now.
+    #[inline(always)]
+    pub(crate) fn note_moved(&mut self, series: &Series, from: usize, count: usize) {
+        for row in from..from + count {
+            let time_ns = series.staging.word(row, TIME);
+            if time_ns < self.latest_ns {
+                series.set_disordered();
+            }
+            self.latest_ns = self.latest_ns.max(time_ns);
+        }
+        self.rows += count as u64;
+        self.moved += count as u32;
+        series.staging.moved(series.staging.word(from + count - 1, SEQUENCE) + 1);
     }
 
     /// Forgets all rows: they were dropped.
     pub(crate) fn clear(&mut self) {
         *self = Self { grown: self.grown, ..Self::default() };
-    }
-
-    /// These staged rows are in columns now.
-    pub(crate) fn note_moved(&mut self, series: &Series, rows: &[Tick]) {
-        for row in rows {
-            if row.event_time_ns < self.latest_ns {
-                series.set_disordered();
-            }
-            self.latest_ns = self.latest_ns.max(row.event_time_ns);
-        }
-        self.rows += rows.len() as u64;
-        self.moved += rows.len() as u32;
-        if let Some(last) = rows.last() {
-            series.staging.moved(last.sequence + 1);
-        }
     }
 }
 

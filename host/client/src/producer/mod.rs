@@ -218,6 +218,11 @@ impl<L: Lanes> Producer<L> {
         account
     }
 
+    /// Whether every accepted tick is acknowledged or refused.
+    pub fn is_final(&self) -> bool {
+        self.parked_count == 0 && self.outlets.iter().flatten().all(|o| o.in_flight() == 0)
+    }
+
     /// The view the producer routes by.
     pub fn view(&self) -> &Arc<View> {
         &self.installed

@@ -4,5 +4,6 @@
 //! ones in a seeded order. Agents talk through lanes and bounded queues, never through locks that
 //! are held across work.
 
+pub mod conductor;
 pub mod idle;
 pub mod shard;

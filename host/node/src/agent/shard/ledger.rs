@@ -206,11 +206,8 @@ impl Ledger {
                 // Nothing was decided about it; who froze it thaws it.
                 return;
             }
-            (_, Standing::Outside) => {
-                if was != Standing::Outside {
-                    self.close(partition);
-                }
-            }
+            (Standing::Outside, Standing::Outside) => {}
+            (_, Standing::Outside) => self.close(partition),
             (Standing::Outside, _) => self.open(partition, epoch),
             // An owner that became a replica may hold what never settled; it starts again empty.
             (Standing::Owner | Standing::Leader | Standing::Fenced, Standing::Replica) => {

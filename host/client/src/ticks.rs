@@ -1,0 +1,134 @@
+//! The producer as programs use it: with deadlines, on its own thread.
+
+use crate::client::{Client, ClientError};
+use crate::connect::Connector;
+use crate::producer::{Account, IngestError, Producer};
+use crate::real::Real;
+use core::time::Duration;
+use std::sync::Arc;
+use zepto_core::env::Env;
+use zepto_core::limits::LANE_SLOTS;
+use zepto_core::time::Nanos;
+use zepto_core::view::View;
+use zepto_core::{ProducerId, Tick};
+
+/// How a producer sends.
+#[derive(Clone, Copy, Debug)]
+pub struct ProducerOptions {
+    /// Slots of each lane, a power of two: how much may be unsettled per shard.
+    pub lane_slots: u32,
+    /// Acknowledge what the owner has, without waiting for its replicas.
+    pub memory_only: bool,
+}
+
+impl Default for ProducerOptions {
+    fn default() -> Self {
+        Self { lane_slots: LANE_SLOTS as u32, memory_only: false }
+    }
+}
+
+/// An idempotent producer. One thread at a time; dropping it abandons what is not settled.
+pub struct TickProducer {
+    producer: Producer<Connector>,
+    client: Client,
+    env: Real,
+}
+
+impl TickProducer {
+    pub(crate) fn new(producer: Producer<Connector>, client: Client, env: Real) -> Self {
+        let mut ticks = Self { producer, client, env };
+        ticks.producer.know_symbols(ticks.client.symbols());
+        ticks
+    }
+
+    /// Its id.
+    pub fn id(&self) -> ProducerId {
+        self.producer.id()
+    }
+
+    /// The ids of symbol names, issued now where they are new. Not to be called from a tokio task.
+    ///
+    /// # Errors
+    /// When a name is no symbol, or the log cannot be reached.
+    pub fn symbols(&mut self, names: &[String], within: Duration) -> Result<Vec<u32>, ClientError> {
+        let ids = self.client.runtime().block_on(self.client.intern(names, within))?;
+        self.producer.know_symbols(self.client.symbols());
+        Ok(ids)
+    }
+
+    /// Takes a tick and returns at once.
+    ///
+    /// # Errors
+    /// When it was not taken.
+    #[inline]
+    pub fn ingest(&mut self, tick: &Tick) -> Result<(), IngestError> {
+        self.producer.ingest(tick)
+    }
+
+    /// Takes a tick, and waits for room if it must.
+    ///
+    /// # Errors
+    /// `Busy` when there was no room within the deadline; others at once.
+    #[inline]
+    pub fn ingest_wait(&mut self, tick: &Tick, within: Duration) -> Result<(), IngestError> {
+        match self.producer.ingest(tick) {
+            Err(IngestError::Busy) => self.wait_for_room(tick, within),
+            done => done,
+        }
+    }
+
+    #[cold]
+    fn wait_for_room(&mut self, tick: &Tick, within: Duration) -> Result<(), IngestError> {
+        let (until, mut rounds) = (self.env.now().after(within), 0);
+        loop {
+            rounds = self.turn(rounds);
+            match self.producer.ingest(tick) {
+                Err(IngestError::Busy) if self.env.now() < until => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Publishes what was taken, and waits until all of it is acknowledged or refused.
+    /// The account says what is not: [`Account::is_final`].
+    pub fn flush(&mut self, within: Duration) -> Account {
+        let (until, mut rounds) = (self.env.now().after(within), 0);
+        loop {
+            self.producer.publish();
+            rounds = self.turn(rounds);
+            if self.producer.is_final() || self.env.now() >= until {
+                return self.producer.account();
+            }
+        }
+    }
+
+    /// Publishes what was taken and reads what the owners said, without waiting. To be called
+    /// when there is nothing to ingest.
+    pub fn poll(&mut self) -> u64 {
+        self.producer.publish();
+        self.producer.poll(self.env.now())
+    }
+
+    /// What became of every tick so far.
+    pub fn account(&self) -> Account {
+        self.producer.account()
+    }
+
+    /// The view it routes by.
+    pub fn view(&self) -> &Arc<View> {
+        self.producer.view()
+    }
+
+    /// The monotonic clock it uses.
+    pub fn now(&self) -> Nanos {
+        self.env.now()
+    }
+
+    fn turn(&mut self, rounds: u32) -> u32 {
+        if self.producer.poll(self.env.now()) > 0 {
+            return 0;
+        }
+        Real::pause(rounds);
+        rounds.saturating_add(1)
+    }
+}

@@ -1,0 +1,332 @@
+//! A node's life: start, serve, stop.
+//!
+//! Start: configuration, data directory, sockets, log or seeds, shards, agents; anything that fails
+//! says what to do and leaves nothing running. Stop, in five phases: nothing new, leave, finish what
+//! is in flight, report what is left, end.
+
+use crate::agent::conductor::{Addresses, Conductor, Opinions, Setup};
+use crate::config::Config;
+use crate::enter::{self, Entered};
+use crate::handover::HandoverTask;
+use crate::life::Life;
+use crate::membership::{Membership, resolve};
+use crate::query::{Coordinator, Owner};
+use crate::service::{Joined, Service};
+use crate::shards;
+use crate::start_error::StartError;
+use crate::wait;
+use crate::wire::{Meetings, Wire};
+use core::fmt;
+use core::time::Duration;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use zepto_client::host;
+use zepto_client::real::{Real, random, random_128};
+use zepto_control::datadir::DataDir;
+use zepto_control::{Command, ControlLog, Outcome};
+use zepto_core::Incarnation;
+use zepto_core::env::Env;
+use zepto_core::limits::{MEMBERS_MAX, PROPOSE_MS};
+use zepto_core::topology::MemberState;
+use zepto_rpc::{DrainReport, Hello, Identity, Peers, Role, Server};
+
+/// Time for a stopping node to say goodbye to a log that may be gone.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+/// Time for a shard to take what its lanes had published before the node stops.
+const SETTLE_WITHIN: Duration = Duration::from_millis(200);
+
+/// Longest time without a look at its own membership.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// A node that serves.
+pub struct Running<T: Wire> {
+    service: Arc<Service<T>>,
+    address: SocketAddr,
+    /// Held for its lock.
+    data_dir: DataDir,
+    stop_server: oneshot::Sender<()>,
+    server: tokio::task::JoinHandle<DrainReport>,
+    life: Life,
+    failed: watch::Receiver<Option<String>>,
+}
+
+/// How a node stopped.
+#[derive(Debug)]
+pub struct StopReport {
+    /// How its connections ended.
+    pub drain: DrainReport,
+    /// Whether the log knows that it left.
+    pub left: bool,
+}
+
+impl fmt::Display for StopReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.drain)?;
+        f.write_str(if self.left { "; left the cluster" } else { "; the log was not reached" })
+    }
+}
+
+/// Starts a node: joins the cluster of its seeds, or bootstraps one. Needs a multi-threaded tokio
+/// runtime with I/O and time.
+///
+/// # Errors
+/// What is wrong and what to do.
+pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
+    config.check()?;
+    let env: Arc<dyn Env> = Arc::new(Real::new());
+    let mut data_dir = DataDir::open(&config.data_dir, &config.node_id)?;
+    let bound = zepto_rpc::bind(&config.listen)?;
+    let advertised = advertise(&config, bound.address)?;
+    let incarnation = data_dir.next_incarnation(env.wall_ns() / 1_000_000)?;
+    let host = host::identity();
+    let peers = peers_of(&config.node_id, incarnation, &host, data_dir.cluster());
+    let service = Arc::new(Service::<T>::new(
+        config.node_id.clone(),
+        incarnation,
+        advertised,
+        host,
+        peers,
+        Arc::clone(&env),
+    ));
+    let mut life = Life::default();
+    let (fail, failed) = watch::channel(None);
+    let (stop_server, server) = serve(bound.tcp, &service)?;
+    let address = bound.address;
+    let entered = enter::enter(&config, &mut data_dir, &service, &fail, &mut life).await;
+    let entered = match entered {
+        Ok(entered) => entered,
+        Err(error) => {
+            server.abort();
+            return Err(error);
+        }
+    };
+    assemble(&config, &service, &entered, bound.udp, &env, &mut life)?;
+    life.spawn(watch_self(Arc::clone(&service), fail));
+    let running = Running { service, address, data_dir, stop_server, server, life, failed };
+    running.activate_keeper(&entered).await?;
+    Ok(running)
+}
+
+/// The address that others are told.
+fn advertise(config: &Config, bound: SocketAddr) -> Result<String, StartError> {
+    if !bound.ip().is_loopback() && !config.insecure_bind {
+        return Err(StartError::Insecure(bound));
+    }
+    if !config.advertise.is_empty() {
+        // A port of 0 stands for the one that was chosen.
+        let (host, port) = config.advertise.rsplit_once(':').unwrap_or((&config.advertise, "0"));
+        let port = if port == "0" { bound.port().to_string() } else { port.to_owned() };
+        return Ok(format!("{host}:{port}"));
+    }
+    if bound.ip().is_unspecified() {
+        return Err(StartError::Advertise(bound));
+    }
+    Ok(bound.to_string())
+}
+
+/// The pool of connections to others, which introduces this node.
+fn peers_of(name: &str, incarnation: Incarnation, host: &[u8], cluster: Option<u128>) -> Peers {
+    let identity = Identity {
+        cluster,
+        incarnation,
+        role: Role::Node,
+        host: host.to_vec(),
+        ..Identity::client(name)
+    };
+    Peers::new(zepto_rpc::Config::default(), random(), move || Hello::new(identity.clone()))
+}
+
+type Serving = (oneshot::Sender<()>, tokio::task::JoinHandle<DrainReport>);
+
+fn serve<T: Wire>(
+    listener: std::net::TcpListener,
+    service: &Arc<Service<T>>,
+) -> Result<Serving, StartError> {
+    let listener =
+        TcpListener::from_std(listener).map_err(|e| StartError::system("the listener", e))?;
+    let (stop, stopped) = oneshot::channel();
+    let handler = Arc::clone(service);
+    let server = tokio::spawn(async move {
+        let shutdown = async move { drop(stopped.await) };
+        match Server::serve(listener, handler, zepto_rpc::Config::default(), shutdown).await {
+            Ok(report) => report,
+            Err(error) => {
+                tracing::error!(%error, "the server did not start");
+                DrainReport::default()
+            }
+        }
+    });
+    Ok((stop, server))
+}
+
+/// Starts what a member has: shards, door, conductor, and the tasks between them and the log.
+fn assemble<T: Wire>(
+    config: &Config,
+    service: &Arc<Service<T>>,
+    entered: &Entered,
+    udp: UdpSocket,
+    env: &Arc<dyn Env>,
+    life: &mut Life,
+) -> Result<(), StartError> {
+    let state = Arc::clone(entered.log.state());
+    let (me, incarnation) = (entered.node, service.incarnation);
+    let bits = state.view().placement().bits;
+    let started = shards::start::<T>(config, bits, me, incarnation, state.views(), env);
+    let (ports, threads) = started.map_err(|e| StartError::system("the shards", e))?;
+    life.keep_shards(threads);
+    let door_name = format!("zepto-{:032x}", random_128());
+    let door = T::open_door(&door_name)
+        .map_err(|text| StartError::system("the door", std::io::Error::other(text)))?;
+    let runtime = tokio::runtime::Handle::current();
+    let meetings = Arc::new(Meetings::new(door_name, ports.clone(), Arc::clone(env), runtime));
+    let at_door = Arc::clone(&meetings);
+    life.thread("zepto-door", move |stop| T::serve_door(door, &at_door, stop))?;
+    let opinions = Opinions::default();
+    let (transitions, changes) = mpsc::channel(MEMBERS_MAX * 2);
+    let addresses = Addresses::default();
+    let is_v4 = udp.local_addr().is_ok_and(|address| address.is_ipv4());
+    let watched = ports.clone();
+    let conductor = Conductor::new(Setup {
+        socket: udp,
+        me,
+        incarnation,
+        profile: config.heartbeat.profile.profile(),
+        state: Arc::clone(&state),
+        addresses: Arc::clone(&addresses),
+        opinions: Arc::clone(&opinions),
+        transitions,
+        progress: Box::new(move || watched.iter().map(shards::ShardPort::rounds).collect()),
+        env: Arc::clone(env),
+    });
+    let mut conductor = conductor.map_err(|e| StartError::system("heartbeats", e))?;
+    life.thread("zepto-conductor", move |stop: &AtomicBool| {
+        while !stop.load(Ordering::Acquire) {
+            conductor.do_work();
+        }
+    })?;
+    life.spawn(resolve(me, entered.log.clone(), addresses, is_v4));
+    let membership = Membership {
+        me,
+        log: entered.log.clone(),
+        peers: service.peers.clone(),
+        profile: config.heartbeat.profile.profile(),
+        opinions: Arc::clone(&opinions),
+    };
+    life.spawn(membership.run(changes));
+    let handover =
+        HandoverTask { me, incarnation, log: entered.log.clone(), shards: ports.clone() };
+    life.spawn(handover.run());
+    let joined = Joined {
+        node: me,
+        cluster: entered.cluster,
+        log: entered.log.clone(),
+        keeper: entered.keeper.clone(),
+        shards: ports.clone(),
+        meetings,
+        opinions,
+        owner: Arc::new(Owner { me, state, shards: ports }),
+        coordinator: Coordinator { log: entered.log.clone(), me, peers: service.peers.clone() },
+    };
+    if service.joined.set(joined).is_err() {
+        return Err(StartError::Join("joined twice".into()));
+    }
+    Ok(())
+}
+
+/// A node whose incarnation is declared dead must not go on: it may have been paused for so long
+/// that the cluster went on without it.
+async fn watch_self<T: Wire>(service: Arc<Service<T>>, fail: watch::Sender<Option<String>>) {
+    let Some(joined) = service.joined.get() else { return };
+    let state = Arc::clone(joined.log.state());
+    loop {
+        let view = state.view();
+        let member = view.placement().member(joined.node);
+        let over = member.is_some_and(|member| {
+            member.incarnation > service.incarnation
+                || (member.incarnation == service.incarnation && member.state == MemberState::Dead)
+        });
+        if over {
+            fail.send_replace(Some(format!(
+                "this incarnation ({}) was declared DEAD: others could not hear it; start the \
+                 node again, it comes back empty",
+                service.incarnation
+            )));
+            return;
+        }
+        wait::beyond(&state, view.index(), LOOK_EVERY).await;
+    }
+}
+
+impl<T: Wire> Running<T> {
+    /// The address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its text id.
+    pub fn name(&self) -> &str {
+        &self.service.name
+    }
+
+    /// Which life of it this is.
+    pub fn incarnation(&self) -> u64 {
+        self.service.incarnation.0
+    }
+
+    /// Waits until something ends the node that nobody asked for, and says what.
+    pub async fn failed(&mut self) -> String {
+        match self.failed.wait_for(Option::is_some).await {
+            Ok(text) => text.clone().unwrap_or_default(),
+            Err(_) => "the node's own watch ended".into(),
+        }
+    }
+
+    /// Nobody hears the node that keeps the log before it speaks for itself.
+    async fn activate_keeper(&self, entered: &Entered) -> Result<(), StartError> {
+        if entered.keeper.is_none() {
+            return Ok(());
+        }
+        let (node, incarnation) = (entered.node, self.service.incarnation);
+        let activate = Command::Activate { node, incarnation };
+        match entered.log.propose(activate, Duration::from_millis(PROPOSE_MS)).await {
+            Outcome::Committed { .. } => Ok(()),
+            Outcome::Refused { why, .. } => Err(StartError::Log(why.to_string())),
+            Outcome::Unknown(why) => Err(StartError::Log(why)),
+        }
+    }
+
+    /// Stops in five phases: nothing new, leave, finish, report, end.
+    pub async fn stop(self) -> StopReport {
+        let Self { service, data_dir, stop_server, server, life, .. } = self;
+        let mut left = false;
+        if let Some(joined) = service.joined.get() {
+            let (node, incarnation) = (joined.node, service.incarnation);
+            let leave = Command::Leave { node, incarnation };
+            left = is_committed(joined.log.propose(leave, GOODBYE_WITHIN).await);
+            // What producers had published by now is taken; what comes later is refused.
+            tokio::time::sleep(SETTLE_WITHIN).await;
+            for port in &joined.shards {
+                port.send(crate::agent::shard::Command::Drain);
+            }
+        }
+        if stop_server.send(()).is_err() {
+            tracing::warn!("the server had ended already");
+        }
+        let drain = server.await.unwrap_or_default();
+        if let Some(joined) = service.joined.get().filter(|_| left) {
+            let (node, incarnation) = (joined.node, service.incarnation);
+            let bury = Command::Bury { node, incarnation };
+            left = is_committed(joined.log.propose(bury, GOODBYE_WITHIN).await);
+        }
+        life.end().await;
+        drop(data_dir);
+        StopReport { drain, left }
+    }
+}
+
+fn is_committed(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Committed { .. })
+}

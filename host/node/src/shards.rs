@@ -1,0 +1,195 @@
+//! The node's shards: their threads, and how the rest of the node reaches them.
+
+use crate::agent::idle::{self, Patience};
+use crate::agent::shard::{Command, Identity, Shard};
+use crate::config::Config;
+use crate::wire::Wire;
+use arc_swap::ArcSwap;
+use core::time::Duration;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use zepto_client::message::ShardCounters;
+use zepto_core::env::Env;
+use zepto_core::limits::SHARD_COMMANDS_MAX;
+use zepto_core::time::Nanos;
+use zepto_core::view::View;
+use zepto_core::{Incarnation, NodeId};
+use zepto_store::{Retention, Store, StoreConfig, StoreReader};
+use zepto_transport::{Bell, Transport};
+
+/// Time between two publications of a shard's counters.
+const COUNT_EVERY: Duration = Duration::from_millis(50);
+
+/// One shard as the rest of the node sees it. Cheap to clone; any thread.
+pub struct ShardPort<T: Transport> {
+    commands: SyncSender<Command<T>>,
+    bell: Arc<Bell>,
+    reader: StoreReader,
+    /// Rounds of work so far: a shard that hangs stands still.
+    rounds: Arc<AtomicU64>,
+    counters: Arc<ArcSwap<ShardCounters>>,
+}
+
+impl<T: Transport> Clone for ShardPort<T> {
+    fn clone(&self) -> Self {
+        Self {
+            commands: self.commands.clone(),
+            bell: Arc::clone(&self.bell),
+            reader: self.reader.clone(),
+            rounds: Arc::clone(&self.rounds),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+}
+
+impl<T: Transport> ShardPort<T> {
+    /// Wakes the shard.
+    pub fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// What it stores, to read.
+    pub fn reader(&self) -> &StoreReader {
+        &self.reader
+    }
+
+    /// Rounds of work it has done.
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
+    }
+
+    /// What it did, as of a moment ago.
+    pub fn counters(&self) -> ShardCounters {
+        **self.counters.load()
+    }
+
+    /// Hands the shard a command and wakes it; whether there was room in its queue. A command
+    /// without room is dropped, and whoever waits for its effect is told by a closed channel.
+    pub fn send(&self, command: Command<T>) -> bool {
+        let sent = self.commands.try_send(command).is_ok();
+        if !sent {
+            tracing::error!("a shard's queue of commands is full");
+        }
+        if let Err(error) = self.bell.ring() {
+            tracing::debug!(%error, "a shard's bell");
+        }
+        sent
+    }
+}
+
+/// The running threads.
+pub struct ShardThreads {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    bells: Vec<Arc<Bell>>,
+}
+
+/// Starts the shards' threads.
+///
+/// # Errors
+/// When the system has no thread or descriptor left, or the memory is too little to begin with.
+pub fn start<T: Wire>(
+    config: &Config,
+    bits: u8,
+    node: NodeId,
+    incarnation: Incarnation,
+    views: &Arc<ArcSwap<View>>,
+    env: &Arc<dyn Env>,
+) -> io::Result<(Vec<ShardPort<T>>, ShardThreads)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (mut ports, mut threads) = (Vec::new(), Vec::new());
+    for shard in 0..config.shards {
+        let identity = Identity { node, incarnation, shard };
+        let (store, reader) = open_store(config, bits)?;
+        let (sender, commands) = sync_channel(SHARD_COMMANDS_MAX);
+        let agent = Shard::<T>::new(identity, Arc::clone(views), store, commands);
+        let port = ShardPort {
+            commands: sender,
+            bell: Arc::new(Bell::new().map_err(io::Error::other)?),
+            reader,
+            rounds: Arc::default(),
+            counters: Arc::new(ArcSwap::from_pointee(ShardCounters::default())),
+        };
+        let runner = Runner {
+            agent,
+            port: port.clone(),
+            env: Arc::clone(env),
+            stop: Arc::clone(&stop),
+            patience: Patience {
+                spins: config.idle.spins,
+                yields: config.idle.yields,
+                park: config.park(),
+            },
+            counted: Nanos(0),
+        };
+        let thread = std::thread::Builder::new().name(format!("zepto-shard-{shard}"));
+        threads.push(thread.spawn(move || runner.run())?);
+        ports.push(port);
+    }
+    let bells = ports.iter().map(|port| Arc::clone(&port.bell)).collect();
+    Ok((ports, ShardThreads { stop, threads, bells }))
+}
+
+fn open_store(config: &Config, bits: u8) -> io::Result<(Store, StoreReader)> {
+    let shards = u64::from(config.shards);
+    let retention = &config.retention;
+    let store = StoreConfig {
+        partition_bits: bits,
+        bytes_max: config.memory.0 / shards,
+        retention: Retention {
+            rows_per_series_max: retention.ticks_per_symbol,
+            bytes_max: retention.bytes.map(|bytes| bytes.0 / shards),
+            age_max_ns: retention.age_ms.map(|ms| ms.saturating_mul(1_000_000)),
+        },
+    };
+    zepto_store::open(store).map_err(io::Error::other)
+}
+
+struct Runner<T: Transport> {
+    agent: Shard<T>,
+    port: ShardPort<T>,
+    env: Arc<dyn Env>,
+    stop: Arc<AtomicBool>,
+    patience: Patience,
+    counted: Nanos,
+}
+
+impl<T: Transport> Runner<T> {
+    fn run(mut self) {
+        let Self { agent, port, env, stop, patience, counted } = &mut self;
+        let ended = idle::run(agent, &port.bell, patience, |agent| {
+            let now = env.now();
+            let work = agent.do_work(now, env.wall_ns());
+            port.rounds.store(port.rounds.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            if now.since(*counted) >= COUNT_EVERY {
+                *counted = now;
+                port.counters.store(Arc::new(agent.counters()));
+            }
+            (!stop.load(Ordering::Acquire)).then_some(work)
+        });
+        if let Err(error) = ended {
+            // Without rounds there are no heartbeats either: the node falls silent and is seen.
+            tracing::error!(%error, "a shard's bell failed; the shard stops");
+        }
+    }
+}
+
+impl ShardThreads {
+    /// Stops the threads and waits for them.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        for bell in &self.bells {
+            if let Err(error) = bell.ring() {
+                tracing::debug!(%error, "a shard's bell");
+            }
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a shard had panicked");
+            }
+        }
+    }
+}

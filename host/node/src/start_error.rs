@@ -1,0 +1,50 @@
+//! Why a node did not start.
+
+use crate::config::ConfigError;
+use std::net::SocketAddr;
+use zepto_control::datadir::DataDirError;
+use zepto_rpc::BindError;
+
+/// Why a node did not start. Nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The sockets.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// An address that others can reach, without a secret.
+    #[error(
+        "{0} can be reached from other machines and there is no cluster secret yet; listen on \
+         127.0.0.1 or [::1], or give --insecure-bind"
+    )]
+    Insecure(SocketAddr),
+    /// An address that nobody can connect to.
+    #[error("others cannot connect to {0}; give --advertise with the address they should use")]
+    Advertise(SocketAddr),
+    /// The control log.
+    #[error("control log: {0}")]
+    Log(String),
+    /// The seeds.
+    #[error("cannot join: {0}")]
+    Join(String),
+    /// The operating system.
+    #[error("cannot start {what}: {source}")]
+    System {
+        /// What was being started.
+        what: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    pub(crate) fn system(what: &'static str, source: std::io::Error) -> Self {
+        Self::System { what, source }
+    }
+}

@@ -1,0 +1,103 @@
+//! Nodes in one process, over real sockets and real shared memory.
+
+use std::time::Duration;
+use zepto_client::message::{Answer, AnswerBody, Ask, Query};
+use zepto_client::{Client, ClientOptions, ProducerOptions};
+use zepto_core::topology::{MemberState, Placement};
+use zepto_core::{Kind, Tick};
+use zepto_node::config::{Config, HeartbeatConfig, ProfileName};
+use zepto_node::{Running, start};
+use zepto_transport::Shm;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn config(name: &str, dir: &tempfile::TempDir, seeds: Vec<String>) -> Config {
+    Config {
+        node_id: name.into(),
+        listen: "127.0.0.1:0".into(),
+        seeds,
+        data_dir: dir.path().join(name),
+        heartbeat: HeartbeatConfig { profile: ProfileName::Fast },
+        ..Config::default()
+    }
+}
+
+async fn cluster(size: usize, dir: &tempfile::TempDir) -> Vec<Running<Shm>> {
+    let mut nodes: Vec<Running<Shm>> = Vec::new();
+    for name in ["a", "b", "c"].into_iter().take(size) {
+        let seeds = nodes.first().map(|node| node.address().to_string()).into_iter().collect();
+        nodes.push(start::<Shm>(config(name, dir, seeds)).await.expect("starts"));
+    }
+    nodes
+}
+
+async fn client(nodes: &[Running<Shm>], shared_memory: bool) -> Client {
+    let seeds = nodes.iter().map(|node| node.address().to_string()).collect();
+    let options = ClientOptions { seeds, name: "test".into(), shared_memory };
+    let client = Client::connect(options, SOON).await.expect("connects");
+    let spread = |placement: &Placement| {
+        let active = placement.members.iter().filter(|m| m.state == MemberState::Active);
+        active.clone().count() == nodes.len()
+            && active.clone().all(|m| placement.owned_by(m.id).count() > 100)
+    };
+    client.wait_until("all nodes own partitions", SOON, spread).await.expect("balances");
+    client
+}
+
+async fn summary(client: &Client, address: &str) -> Answer {
+    let query = Query { ask: Ask::Summary, partial: false };
+    client.query_at(address, query, SOON).await.expect("answers")
+}
+
+async fn feed(client: &Client, ticks: u64) {
+    let names: Vec<String> = (0..100).map(|i| format!("S{i}")).collect();
+    let client = client.clone();
+    let fed = tokio::task::spawn_blocking(move || {
+        let mut producer = client.producer(ProducerOptions::default());
+        let ids = producer.symbols(&names, SOON).expect("symbols");
+        for row in 0..ticks {
+            let tick = Tick {
+                event_time_ns: row,
+                symbol: ids[(row % 100) as usize],
+                kind: Kind::TRADE,
+                price: 1_000_000_000,
+                size: row,
+                user: [row, 0],
+                ..Tick::default()
+            };
+            producer.ingest_wait(&tick, SOON).expect("room");
+        }
+        producer.flush(SOON)
+    });
+    let account = fed.await.expect("feeds");
+    assert_eq!((account.accepted, account.settled), (ticks, ticks), "{account:?}");
+}
+
+async fn check(shared_memory: bool) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let nodes = cluster(3, &dir).await;
+    let client = client(&nodes, shared_memory).await;
+    feed(&client, 100_000).await;
+    for node in &nodes {
+        let answer = summary(&client, &node.address().to_string()).await;
+        let AnswerBody::Summaries(rows) = answer.body else { panic!("summaries") };
+        assert_eq!(rows.len(), 100);
+        assert_eq!(rows.iter().map(|row| row.2.ticks).sum::<u64>(), 100_000);
+        let size: u128 = rows.iter().map(|row| row.2.trades.size).sum();
+        assert_eq!(size, (0..100_000u128).sum());
+    }
+    for node in nodes.into_iter().rev() {
+        let report = node.stop().await;
+        assert!(report.left && report.drain.is_complete(), "{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_store_every_tick_once_over_shared_memory() {
+    check(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_store_every_tick_once_over_rpc() {
+    check(false).await;
+}

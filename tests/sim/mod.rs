@@ -1,0 +1,3 @@
+pub mod rng;
+pub mod trace;
+pub mod transport;
