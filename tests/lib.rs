@@ -1,4 +1,5 @@
-//! Tests that span crates. This library is the deterministic simulator; see [`sim`].
+//! Tests that span crates. This library is the deterministic simulator, see [`sim`], and what
+//! tests of real processes share, see [`harness`].
 //!
 //! * `cargo test -p zepto-tests`: the simulator against the code as it ships.
 //! * `cargo test -p zepto-tests --features defects`: the same, and every planted defect must be
@@ -7,4 +8,5 @@
 //! Architecture invariant: nothing of the product depends on this crate.
 #![forbid(unsafe_code)]
 
+pub mod harness;
 pub mod sim;

@@ -174,7 +174,11 @@ impl Plan {
             pull_ns: rng.log_within(MS, if late { 20 * MS } else { 5 * MS }),
             detect_ns: rng.log_within(MS, 10 * MS),
             accuses_paused: rng.chance(700_000),
-            store_bytes: if focus == Focus::Overload { rng.within(30_000, 120_000) } else { 64 << 20 },
+            store_bytes: if focus == Focus::Overload {
+                rng.within(30_000, 120_000)
+            } else {
+                64 << 20
+            },
             faults: Vec::new(),
             heal_ns,
         };

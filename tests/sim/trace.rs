@@ -47,6 +47,9 @@ impl Trace {
 
     /// Takes the text.
     pub fn take_lines(&self) -> Vec<String> {
-        self.lines.as_ref().map(|lines| core::mem::take(&mut *lines.borrow_mut())).unwrap_or_default()
+        self.lines
+            .as_ref()
+            .map(|lines| core::mem::take(&mut *lines.borrow_mut()))
+            .unwrap_or_default()
     }
 }

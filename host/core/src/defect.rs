@@ -18,6 +18,16 @@ pub enum Defect {
     WindowForgotten,
     /// A paused observer accuses everybody when it wakes.
     PausedObserverAccuses,
+    /// A replica believes an owner's message about a newer epoch.
+    EpochFromMessage,
+    /// A batch is acknowledged once what was sent before it is confirmed.
+    AckByEarlierBatch,
+    /// An owner takes a replica's refusal for a confirmation.
+    RefusalCountsAsTaken,
+    /// A node that comes back empty still counts as an in-sync replica.
+    EmptyReplicaInSync,
+    /// A producer goes on sending to the owner that an older view named.
+    StaleRoute,
 }
 
 impl Defect {
@@ -29,6 +39,11 @@ impl Defect {
         Self::ResendOutOfOrder,
         Self::WindowForgotten,
         Self::PausedObserverAccuses,
+        Self::EpochFromMessage,
+        Self::AckByEarlierBatch,
+        Self::RefusalCountsAsTaken,
+        Self::EmptyReplicaInSync,
+        Self::StaleRoute,
     ];
 
     /// Whether this defect is switched on in this thread.

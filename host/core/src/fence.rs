@@ -13,7 +13,11 @@ use zepto_abi::{Epoch, Refusal};
 /// `StaleEpoch` when the carrier is behind, `AheadEpoch` when the holder is.
 #[inline]
 pub fn check(held: Epoch, carried: Epoch) -> Result<(), Refusal> {
-    if carried == held || (carried < held && Defect::OldEpochAccepted.planted()) {
+    let planted = match carried < held {
+        true => Defect::OldEpochAccepted.planted(),
+        false => Defect::EpochFromMessage.planted(),
+    };
+    if carried == held || planted {
         Ok(())
     } else if carried < held {
         Err(Refusal::StaleEpoch)

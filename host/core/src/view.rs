@@ -52,9 +52,7 @@ impl View {
             }
         }
         let route = |(assignment, partition): (&crate::topology::Assignment, u32)| {
-            let owner = assignment.copies[0];
-            let found = placement.members.binary_search_by_key(&owner, |member| member.id);
-            let Ok(position) = found else { return OFFLINE };
+            let Some(position) = placement.position(assignment.copies[0]) else { return OFFLINE };
             let member = &placement.members[position];
             if !takes_part(member) {
                 return OFFLINE;

@@ -1,2 +1,71 @@
-//! In progress.
-fn main() {}
+//! `zepto-host`: the node as a program, and the commands around a cluster.
+//!
+//! Arguments, signals, logging and exit codes; everything else is in `zepto-node` and
+//! `zepto-tools`. Errors go to standard error as one line, `zepto-host: what: why; what to do`.
+#![forbid(unsafe_code)]
+
+mod args;
+mod run;
+
+use args::{Cli, Command};
+use clap::{CommandFactory, Parser};
+use core::time::Duration;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+use zepto_tools::failure::Failure;
+use zepto_tools::{demo, feed_cmd, format, query_cmd, status_cmd};
+
+/// Time for what still runs when a command is over, before the process ends anyway.
+const LINGER: Duration = Duration::from_millis(100);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = start_logging(&cli).and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::failed("cannot start", error))?;
+        let result = runtime.block_on(dispatch(cli));
+        // A thread that waits for its standard input must not keep the process.
+        runtime.shutdown_timeout(LINGER);
+        result
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.is_silent() {
+                eprintln!("zepto-host: {failure}");
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        None => run::run(cli.run).await,
+        Some(Command::Run(args)) => run::run(args).await,
+        Some(Command::Demo(args)) => demo::run(args).await,
+        Some(Command::Feed(args)) => feed_cmd::run(args).await,
+        Some(Command::Query(args)) => query_cmd::run(args).await,
+        Some(Command::Status(args)) => status_cmd::run(args).await,
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "zepto-host", &mut script);
+            format::print(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+/// Log lines go to standard error: a node's from `info` on, a command's from `warn` on.
+fn start_logging(cli: &Cli) -> Result<(), Failure> {
+    let usual = if matches!(cli.command, None | Some(Command::Run(_))) { "info" } else { "warn" };
+    let level = cli.log.clone().unwrap_or_else(|| usual.to_owned());
+    let filter = EnvFilter::try_new(&level).map_err(|error| {
+        Failure::Usage(format!("log level {level:?}: {error}; write error, warn, info or debug"))
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    Ok(())
+}

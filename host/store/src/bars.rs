@@ -26,7 +26,7 @@ pub(crate) fn bars(
     let limit = limit.clamp(1, BARS_MAX);
     let mut first = First { bars: BTreeMap::new(), wanted: limit + 1 };
     for rows in view.segments(range.from_ns, last_ns) {
-        if first.is_beyond(rows.min_time_ns()) {
+        if first.is_beyond(rows.time_bounds().0) {
             if view.ordered {
                 break;
             }

@@ -1,10 +1,9 @@
 //! One partition from open to close, as the writer and the readers share it.
 //!
-//! Opened again it is another value: a reader that holds the old one finishes on the old data
-//! and the old watermark, and never mixes the two.
+//! Opened again it is another value: a reader that holds the old one finishes on the old data.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -19,8 +18,6 @@ use crate::series::Series;
 pub(crate) struct Partition {
     pub(crate) id: PartitionId,
     epoch: AtomicU64,
-    /// The first sequence that readers do not see.
-    watermark: AtomicU64,
     series: ArcSwap<SeriesTable>,
     budget: Arc<Budget>,
 }
@@ -32,14 +29,12 @@ impl Partition {
         budget: &Arc<Budget>,
         id: PartitionId,
         epoch: Epoch,
-        first_sequence: u64,
     ) -> Result<Arc<Self>, StoreError> {
         let table = SeriesTable::create(budget, SeriesTable::PLACES_MIN)?;
         budget.take(PARTITION_BYTES)?;
         Ok(Arc::new(Self {
             id,
             epoch: AtomicU64::new(epoch.0),
-            watermark: AtomicU64::new(first_sequence),
             series: ArcSwap::from_pointee(table),
             budget: budget.clone(),
         }))
@@ -51,18 +46,6 @@ impl Partition {
 
     pub(crate) fn set_epoch(&self, epoch: Epoch) {
         self.epoch.store(epoch.0, Release);
-    }
-
-    /// Rows below it are visible to the caller.
-    pub(crate) fn watermark(&self) -> u64 {
-        self.watermark.load(Acquire)
-    }
-
-    /// Only the writer may call it. Never lowers.
-    pub(crate) fn raise_watermark(&self, watermark: u64) {
-        if watermark > self.watermark.load(Relaxed) {
-            self.watermark.store(watermark, Release);
-        }
     }
 
     pub(crate) fn find(&self, table: u16, symbol: u32) -> Option<Arc<Series>> {

@@ -29,7 +29,7 @@ pub(crate) fn page(
         if view.ordered && smallest.ticks.len() == smallest.wanted {
             break;
         }
-        if smallest.is_beyond(rows.min_time_ns()) {
+        if smallest.is_beyond(rows.time_bounds().0) {
             continue;
         }
         each_run_of(rows, from_ns, last_ns, |run| {
@@ -58,7 +58,7 @@ pub(crate) fn last(view: &View, range: TimeRange, kinds: &KindSet) -> Option<Tic
     let mut best =
         view.staged().iter().filter(wanted).max_by_key(|tick| Position::of(tick)).copied();
     for rows in view.segments(range.from_ns, last_ns).rev() {
-        let latest = rows.max_time_ns();
+        let latest = rows.time_bounds().1;
         if best.is_some_and(|best| latest < best.event_time_ns) {
             if view.ordered {
                 break;

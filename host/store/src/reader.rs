@@ -10,7 +10,6 @@ use std::sync::Arc;
 use zepto_abi::{Epoch, PartitionId, Tick};
 use zepto_core::hash::partition_of;
 
-use crate::partition::Partition;
 use crate::query::{Aggregate, Bars, KindSet, Position, RangePage, Summary, TimeRange};
 use crate::series::View;
 use crate::store::Shared;
@@ -30,23 +29,20 @@ impl StoreReader {
 
     /// The epoch of a partition; `None` if it is not open.
     pub fn epoch(&self, id: PartitionId) -> Option<Epoch> {
-        Some(self.partition(id)?.epoch())
+        Some(self.0.partition(id)?.0.epoch())
     }
 
     /// The first sequence of a partition that readers do not see yet; `None` if it is not open.
     pub fn watermark(&self, id: PartitionId) -> Option<u64> {
-        Some(self.partition(id)?.watermark())
+        Some(self.0.partition(id)?.1)
     }
 
     /// What each series holds, of the open partitions that `only` is true for, in order of
     /// (table, symbol).
     pub fn summary(&self, only: impl Fn(PartitionId) -> bool) -> Vec<(u16, u32, Summary)> {
         let mut summaries = Vec::new();
-        for slot in &self.0.partitions {
-            let Some(partition) = slot.load_full().filter(|partition| only(partition.id)) else {
-                continue;
-            };
-            let watermark = partition.watermark();
+        for id in (0..self.0.partitions.len() as u32).map(PartitionId).filter(|id| only(*id)) {
+            let Some((partition, watermark)) = self.0.partition(id) else { continue };
             for series in partition.all_series() {
                 let summary = scan::summary(&series.view(watermark), TimeRange::ALL);
                 summaries.push((series.table, series.symbol, summary));
@@ -115,14 +111,10 @@ impl StoreReader {
         self.0.counters.read(self.0.budget.used())
     }
 
-    fn partition(&self, id: PartitionId) -> Option<Arc<Partition>> {
-        self.0.partitions.get(id.0 as usize)?.load_full()
-    }
-
     fn view(&self, table: u16, symbol: u32) -> Option<View> {
-        let partition = self.partition(partition_of(table, symbol, self.0.partition_bits))?;
+        let id = partition_of(table, symbol, self.0.partition_bits);
         // First the watermark: a series found after it holds all that is below.
-        let watermark = partition.watermark();
+        let (partition, watermark) = self.0.partition(id)?;
         Some(partition.find(table, symbol)?.view(watermark))
     }
 }

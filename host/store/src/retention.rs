@@ -148,7 +148,7 @@ impl Store {
         let tail = &mut self.tails[index];
         let (Some(series), Some(writer)) = (&cursor.series, &tail.writer) else { return dropped };
         let Some(directory) = series.directory() else { return dropped };
-        let watermark = self.partitions[cursor.partition as usize].watermark();
+        let watermark = self.shared.watermark(cursor.partition);
         let filling = writer.segment().number;
         let (mut count, mut bytes) = (0, 0);
         for segment in directory.segments().take_while(|segment| segment.number != filling) {
@@ -167,7 +167,7 @@ impl Store {
         if count > 0 {
             series.drop_oldest(&directory, count);
             tail.rows -= dropped.rows;
-            tail.bytes -= bytes;
+            tail.sealed_bytes -= bytes;
             self.expiry.bytes -= bytes;
         }
         dropped
@@ -179,7 +179,7 @@ impl Store {
         let cursor = &mut self.cursors[index];
         let tail = &mut self.tails[index];
         let Some(series) = &cursor.series else { return 0 };
-        let watermark = self.partitions[cursor.partition as usize].watermark();
+        let watermark = self.shared.watermark(cursor.partition);
         let mut rows = 0;
         let mut end = 0;
         if let Some(writer) = &tail.writer {
@@ -202,7 +202,7 @@ impl Store {
             return 0;
         }
         series.drop_all(end);
-        self.expiry.bytes -= tail.bytes;
+        self.expiry.bytes -= tail.bytes();
         tail.clear();
         cursor.staged = 0;
         rows

@@ -50,7 +50,7 @@ pub(crate) fn each_run_of(
     last_ns: u64,
     mut run: impl FnMut(Rows<'_>),
 ) {
-    if from_ns <= rows.min_time_ns() && rows.max_time_ns() <= last_ns {
+    if from_ns <= rows.time_bounds().0 && rows.time_bounds().1 <= last_ns {
         run(rows);
         return;
     }

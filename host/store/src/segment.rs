@@ -40,6 +40,9 @@ const KINDS: Column<u8> = Column(28, PhantomData);
 const BLOCK_ROW_BYTES: usize = 29;
 const LINE_BYTES: usize = 64;
 
+/// What is in the optional columns of words; flags have one of bytes.
+const OPTIONAL_WORDS: [usize; 3] = [RECEIVE_TIME, USER[0], USER[1]];
+
 /// Charged for each segment besides its columns: its header with the counts of `Arc`, its place
 /// in the directory (twice, as groups are half empty at worst) and in the retention queue.
 const OVERHEAD_BYTES: usize = size_of::<Segment>() + 16 + 2 * 16 + 2 * 16;
@@ -55,14 +58,14 @@ pub(crate) struct Segment {
     block: NonNull<u8>,
     rows_max: u32,
     len: AtomicU32,
-    /// Rows are in order of time. Cleared before the row that breaks it is below `len`.
-    ordered: AtomicBool,
-    /// Bounds of the event times, also stretched before the row is below `len`.
+    /// Bounds of the event times, stretched before the row that needs it is below `len`.
     min_time_ns: AtomicU64,
     max_time_ns: AtomicU64,
-    receive_times: AtomicPtr<u64>,
+    /// Rows are in order of time. Cleared before the row that breaks it is below `len`.
+    ordered: AtomicBool,
     flags: AtomicPtr<u8>,
-    user: [AtomicPtr<u64>; 2],
+    /// As in `OPTIONAL_WORDS`; null while there is none.
+    words: [AtomicPtr<u64>; 3],
     budget: Arc<Budget>,
 }
 
@@ -72,20 +75,27 @@ unsafe impl Send for Segment {}
 // SAFETY: as above.
 unsafe impl Sync for Segment {}
 
-/// The one that may add rows. What it needs for that it keeps beside the pointer, so that it
-/// only writes to the segment and never waits for it to come into the cache.
+/// The one that may add rows. It has its own copy of what it needs for that, so that it only
+/// writes to the segment and need not wait for it to come into the cache.
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
-    segment: Arc<Segment>,
     block: NonNull<u8>,
-    first_sequence: u64,
     rows_max: u32,
     len: u32,
+    first_sequence: u64,
     min_time_ns: u64,
     max_time_ns: u64,
-    /// There is some optional column.
-    wide: bool,
+    words: [*mut u64; 3],
+    flags: *mut u8,
+    bytes: usize,
+    segment: Arc<Segment>,
 }
+
+// SAFETY: the pointers are those of the segment it holds, and the right to write there is not
+// tied to a thread.
+unsafe impl Send for SegmentWriter {}
+// SAFETY: through a shared reference nothing is written to the columns.
+unsafe impl Sync for SegmentWriter {}
 
 impl SegmentWriter {
     /// An empty segment for `rows_max` rows, a power of two within the limits, whose first row
@@ -98,38 +108,41 @@ impl SegmentWriter {
     ) -> Result<Self, StoreError> {
         assert!((SEGMENT_ROWS_MIN..=SEGMENT_ROWS_MAX).contains(&rows_max));
         assert!(rows_max.is_power_of_two());
-        budget.take(OVERHEAD_BYTES + BLOCK_ROW_BYTES * rows_max)?;
+        let layout = layout(BLOCK_ROW_BYTES * rows_max);
+        let bytes = OVERHEAD_BYTES + layout.size();
+        budget.take(bytes)?;
         // SAFETY: the layout's size is not zero, as `rows_max` is not.
-        let block = unsafe { alloc::alloc(block_layout(rows_max)) };
+        let block = unsafe { alloc::alloc(layout) };
         let Some(block) = NonNull::new(block) else {
-            budget.give_back(OVERHEAD_BYTES + BLOCK_ROW_BYTES * rows_max);
+            budget.give_back(bytes);
             return Err(StoreError::Full);
         };
         let rows_max = rows_max as u32;
-        let segment = Arc::new(Segment {
+        let (min_time_ns, max_time_ns) = (u64::MAX, 0);
+        let segment = Segment {
             number,
             first_sequence,
             block,
             rows_max,
             len: AtomicU32::new(0),
+            min_time_ns: AtomicU64::new(min_time_ns),
+            max_time_ns: AtomicU64::new(max_time_ns),
             ordered: AtomicBool::new(true),
-            min_time_ns: AtomicU64::new(u64::MAX),
-            max_time_ns: AtomicU64::new(0),
-            receive_times: AtomicPtr::new(ptr::null_mut()),
-            flags: AtomicPtr::new(ptr::null_mut()),
-            user: [AtomicPtr::new(ptr::null_mut()), AtomicPtr::new(ptr::null_mut())],
+            flags: AtomicPtr::default(),
+            words: Default::default(),
             budget: budget.clone(),
-        });
-        let (min_time_ns, max_time_ns) = segment.time_bounds();
+        };
         Ok(Self {
-            segment,
             block,
-            first_sequence,
             rows_max,
             len: 0,
+            first_sequence,
             min_time_ns,
             max_time_ns,
-            wide: false,
+            words: [ptr::null_mut(); 3],
+            flags: ptr::null_mut(),
+            bytes,
+            segment: Arc::new(segment),
         })
     }
 
@@ -137,23 +150,27 @@ impl SegmentWriter {
         &self.segment
     }
 
+    /// Bytes charged for the segment.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds as many of the staged rows `from..` as there is room for, in their order. Returns
     /// how many. On `Full` (a column is needed that the budget does not allow) none.
+    #[inline(always)]
     pub(crate) fn push(&mut self, staging: &Staging, from: usize) -> Result<usize, StoreError> {
         let count = self.fitting(staging, from);
-        if self.must_widen(staging, from, count) {
-            self.widen(staging, from, count)?;
-        }
         if count == STAGED_ROWS {
             // The usual case, with its length known to the compiler.
-            self.fill(staging, 0, STAGED_ROWS);
+            self.push_rows(staging, 0..STAGED_ROWS)?;
         } else {
-            self.fill(staging, from, count);
+            self.push_rows(staging, from..from + count)?;
         }
         Ok(count)
     }
 
     /// How many of the rows have a place here and a sequence that the offset can hold.
+    #[inline(always)]
     fn fitting(&self, staging: &Staging, from: usize) -> usize {
         let room = (self.rows_max - self.len) as usize;
         let mut count = room.min(STAGED_ROWS - from);
@@ -164,51 +181,61 @@ impl SegmentWriter {
         count
     }
 
-    /// Whether the rows have values for which there may not be a column.
     #[inline(always)]
-    fn must_widen(&self, staging: &Staging, from: usize, count: usize) -> bool {
-        let mut bits = 0;
-        for row in from..from + count {
-            bits |= staging.word(row, RECEIVE_TIME) | staging.word(row, KIND_FLAGS) >> 8;
-            bits |= staging.word(row, USER[0]) | staging.word(row, USER[1]);
-        }
-        bits != 0
-    }
-
-    /// Allocates the columns for which these rows have the first value that is not zero.
-    fn widen(&mut self, staging: &Staging, from: usize, count: usize) -> Result<(), StoreError> {
-        let needed = |word: usize, shift: u32| {
-            (from..from + count).any(|row| staging.word(row, word) >> shift != 0)
-        };
-        let segment = &*self.segment;
-        self.wide = true;
-        ensure_column(segment, &segment.receive_times, needed(RECEIVE_TIME, 0))?;
-        ensure_column(segment, &segment.flags, needed(KIND_FLAGS, 8))?;
-        ensure_column(segment, &segment.user[0], needed(USER[0], 0))?;
-        ensure_column(segment, &segment.user[1], needed(USER[1], 0))
-    }
-
-    #[inline(always)]
-    fn fill(&mut self, staging: &Staging, from: usize, count: usize) {
-        let rows = from..from + count;
+    fn push_rows(&mut self, staging: &Staging, rows: Range<usize>) -> Result<(), StoreError> {
+        self.ensure_columns(staging, rows.clone())?;
         let first_sequence = self.first_sequence;
         let word = |word: usize| move |row| staging.word(row, word);
+        let offset = |row| (staging.word(row, SEQUENCE) - first_sequence) as u32;
         write(self.spare(&TIMES), rows.clone(), word(TIME));
         write(self.spare(&PRICES), rows.clone(), |row| staging.word(row, PRICE) as i64);
         write(self.spare(&SIZES), rows.clone(), word(SIZE));
-        let offset = |row| (staging.word(row, SEQUENCE) - first_sequence) as u32;
         write(self.spare(&OFFSETS), rows.clone(), offset);
         write(self.spare(&KINDS), rows.clone(), |row| staging.word(row, KIND_FLAGS) as u8);
-        if self.wide {
-            write(self.spare_optional(|s| &s.receive_times), rows.clone(), word(RECEIVE_TIME));
-            let flags = |row| (staging.word(row, KIND_FLAGS) >> 8) as u8;
-            write(self.spare_optional(|s| &s.flags), rows.clone(), flags);
-            write(self.spare_optional(|s| &s.user[0]), rows.clone(), word(USER[0]));
-            write(self.spare_optional(|s| &s.user[1]), rows.clone(), word(USER[1]));
+        for (column, optional) in OPTIONAL_WORDS.into_iter().enumerate() {
+            let column = self.words[column];
+            write(self.spare_optional(column), rows.clone(), word(optional));
         }
-        self.note_times(staging, rows);
-        self.len += count as u32;
+        let flags = |row| (staging.word(row, KIND_FLAGS) >> 8) as u8;
+        write(self.spare_optional(self.flags), rows.clone(), flags);
+        self.note_times(staging, rows.clone());
+        self.len += rows.len() as u32;
         self.segment.len.store(self.len, Release);
+        Ok(())
+    }
+
+    /// Allocates the columns for which these rows have the first value that is not zero.
+    #[inline(always)]
+    fn ensure_columns(&mut self, staging: &Staging, rows: Range<usize>) -> Result<(), StoreError> {
+        for (column, word) in OPTIONAL_WORDS.into_iter().enumerate() {
+            let bits = rows.clone().fold(0, |bits, row| bits | staging.word(row, word));
+            if bits != 0 && self.words[column].is_null() {
+                self.words[column] = self.add_column(&self.segment.words[column])?;
+                self.bytes += size_of::<u64>() * self.rows_max as usize;
+            }
+        }
+        let bits = rows.fold(0, |bits, row| bits | staging.word(row, KIND_FLAGS));
+        if bits >> 8 != 0 && self.flags.is_null() {
+            self.flags = self.add_column(&self.segment.flags)?;
+            self.bytes += self.rows_max as usize;
+        }
+        Ok(())
+    }
+
+    /// Allocates a column of zeros and shows it to readers.
+    #[cold]
+    #[inline(never)]
+    fn add_column<T>(&self, column: &AtomicPtr<T>) -> Result<*mut T, StoreError> {
+        let layout = layout(size_of::<T>() * self.rows_max as usize);
+        self.segment.budget.take(layout.size())?;
+        // SAFETY: the layout's size is not zero, as `rows_max` is not.
+        let cells: *mut T = unsafe { alloc::alloc_zeroed(layout) }.cast();
+        if cells.is_null() {
+            self.segment.budget.give_back(layout.size());
+            return Err(StoreError::Full);
+        }
+        column.store(cells, Release);
+        Ok(cells)
     }
 
     #[inline(always)]
@@ -216,11 +243,11 @@ impl SegmentWriter {
         let mut previous = self.max_time_ns;
         let mut ordered = true;
         for row in rows {
-            let time = staging.word(row, TIME);
-            ordered &= previous <= time;
-            previous = time;
-            self.min_time_ns = self.min_time_ns.min(time);
-            self.max_time_ns = self.max_time_ns.max(time);
+            let time_ns = staging.word(row, TIME);
+            ordered &= previous <= time_ns;
+            previous = time_ns;
+            self.min_time_ns = self.min_time_ns.min(time_ns);
+            self.max_time_ns = self.max_time_ns.max(time_ns);
         }
         self.segment.min_time_ns.store(self.min_time_ns, Relaxed);
         self.segment.max_time_ns.store(self.max_time_ns, Relaxed);
@@ -237,11 +264,7 @@ impl SegmentWriter {
 
     /// The same of a column that may not be there; then there are none.
     #[inline(always)]
-    fn spare_optional<T>(
-        &mut self,
-        column: impl Fn(&Segment) -> &AtomicPtr<T>,
-    ) -> &mut [MaybeUninit<T>] {
-        let start = column(&self.segment).load(Relaxed);
+    fn spare_optional<T>(&mut self, start: *mut T) -> &mut [MaybeUninit<T>] {
         if start.is_null() { &mut [] } else { self.spare_from(start) }
     }
 
@@ -260,20 +283,18 @@ impl SegmentWriter {
     /// Fetches into the cache what the next `push` will write.
     #[inline(always)]
     pub(crate) fn prefetch(&self) {
-        let len = self.len as usize;
-        prefetch(TIMES.start(self.block, self.rows_max).wrapping_add(len));
-        prefetch(PRICES.start(self.block, self.rows_max).wrapping_add(len));
-        prefetch(SIZES.start(self.block, self.rows_max).wrapping_add(len));
-        prefetch(OFFSETS.start(self.block, self.rows_max).wrapping_add(len));
-        prefetch(KINDS.start(self.block, self.rows_max).wrapping_add(len));
+        let (block, rows_max, len) = (self.block, self.rows_max, self.len as usize);
+        prefetch(TIMES.start(block, rows_max).wrapping_add(len));
+        prefetch(PRICES.start(block, rows_max).wrapping_add(len));
+        prefetch(SIZES.start(block, rows_max).wrapping_add(len));
+        prefetch(OFFSETS.start(block, rows_max).wrapping_add(len));
+        prefetch(KINDS.start(block, rows_max).wrapping_add(len));
         prefetch(&raw const self.segment.len);
-    }
-}
-
-impl<T> Column<T> {
-    #[inline(always)]
-    fn start(&self, block: NonNull<u8>, rows_max: u32) -> *mut T {
-        block.as_ptr().wrapping_add(self.0 * rows_max as usize).cast()
+        for start in self.words {
+            if !start.is_null() {
+                prefetch(start.wrapping_add(len));
+            }
+        }
     }
 }
 
@@ -304,10 +325,9 @@ impl Segment {
     /// Bytes charged for it. Only optional columns add to them, so only while it is filled.
     pub(crate) fn bytes(&self) -> usize {
         let rows_max = self.rows_max as usize;
-        let words = [&self.receive_times, &self.user[0], &self.user[1]];
-        let words = words.iter().filter(|column| !column.load(Relaxed).is_null()).count();
+        let words = self.words.iter().filter(|column| !column.load(Relaxed).is_null()).count();
         let flags = usize::from(!self.flags.load(Relaxed).is_null());
-        OVERHEAD_BYTES + (BLOCK_ROW_BYTES + 8 * words + flags) * rows_max
+        OVERHEAD_BYTES + (BLOCK_ROW_BYTES + size_of::<u64>() * words + flags) * rows_max
     }
 
     /// Published rows.
@@ -315,8 +335,8 @@ impl Segment {
         self.len.load(Acquire) as usize
     }
 
-    /// Earliest and latest event time, or wider, as the writer may be adding. Not in order when
-    /// the segment is empty.
+    /// Earliest and latest event time, or wider, as the writer may be adding. The wrong way
+    /// round when the segment is empty.
     pub(crate) fn time_bounds(&self) -> (u64, u64) {
         (self.min_time_ns.load(Relaxed), self.max_time_ns.load(Relaxed))
     }
@@ -351,13 +371,12 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        let rows_max = self.rows_max as usize;
         let bytes = self.bytes();
+        let rows_max = self.rows_max as usize;
         // SAFETY: allocated in `create` with this layout, and freed only here.
-        unsafe { alloc::dealloc(self.block.as_ptr(), block_layout(rows_max)) };
-        free_column(&mut self.receive_times, rows_max);
+        unsafe { alloc::dealloc(self.block.as_ptr(), layout(BLOCK_ROW_BYTES * rows_max)) };
+        self.words.iter_mut().for_each(|column| free_column(column, rows_max));
         free_column(&mut self.flags, rows_max);
-        self.user.iter_mut().for_each(|column| free_column(column, rows_max));
         self.budget.give_back(bytes);
     }
 }
@@ -408,32 +427,36 @@ impl Rows<'_> {
     }
 
     /// Bounds of the segment's event times, not only of these rows'.
-    pub(crate) fn min_time_ns(&self) -> u64 {
-        self.segment.time_bounds().0
-    }
-
-    /// The same, the other end.
-    pub(crate) fn max_time_ns(&self) -> u64 {
-        self.segment.time_bounds().1
+    pub(crate) fn time_bounds(&self) -> (u64, u64) {
+        self.segment.time_bounds()
     }
 
     /// The whole row as a tick.
     pub(crate) fn tick(&self, row: usize, table: u16, symbol: u32) -> Tick {
         let segment = self.segment;
         let index = self.from + row;
-        let word = |column| segment.optional(column).map_or(0, |cells: &[u64]| cells[index]);
+        let word = |column: usize| {
+            segment.optional(&segment.words[column]).map_or(0, |cells| cells[index])
+        };
         Tick {
             sequence: self.sequence(row),
             event_time_ns: self.times[row],
-            receive_time_ns: word(&segment.receive_times),
+            receive_time_ns: word(0),
             symbol,
             table,
             kind: self.kinds[row],
             flags: segment.optional(&segment.flags).map_or(0, |cells| cells[index]),
             price: self.prices[row],
             size: self.sizes[row],
-            user: [word(&segment.user[0]), word(&segment.user[1])],
+            user: [word(1), word(2)],
         }
+    }
+}
+
+impl<T> Column<T> {
+    #[inline(always)]
+    fn start(&self, block: NonNull<u8>, rows_max: u32) -> *mut T {
+        block.as_ptr().wrapping_add(self.0 * rows_max as usize).cast()
     }
 }
 
@@ -444,40 +467,13 @@ fn write<T>(cells: &mut [MaybeUninit<T>], rows: Range<usize>, value: impl Fn(usi
     }
 }
 
-fn ensure_column<T>(
-    segment: &Segment,
-    column: &AtomicPtr<T>,
-    needed: bool,
-) -> Result<(), StoreError> {
-    if !needed || !column.load(Relaxed).is_null() {
-        return Ok(());
-    }
-    let layout = column_layout::<T>(segment.rows_max as usize);
-    segment.budget.take(layout.size())?;
-    // SAFETY: the layout's size is not zero, as `rows_max` is not.
-    let cells = unsafe { alloc::alloc_zeroed(layout) };
-    if cells.is_null() {
-        segment.budget.give_back(layout.size());
-        return Err(StoreError::Full);
-    }
-    column.store(cells.cast(), Release);
-    Ok(())
-}
-
+/// Frees a column that may not be there.
 fn free_column<T>(column: &mut AtomicPtr<T>, rows_max: usize) {
     let cells = std::mem::replace(column.get_mut(), ptr::null_mut());
     if !cells.is_null() {
-        // SAFETY: allocated in `ensure_column` with this layout; the pointer is gone from here on.
-        unsafe { alloc::dealloc(cells.cast(), column_layout::<T>(rows_max)) };
+        // SAFETY: allocated in `add_column` with this layout; the pointer is gone from here on.
+        unsafe { alloc::dealloc(cells.cast(), layout(size_of::<T>() * rows_max)) };
     }
-}
-
-fn block_layout(rows_max: usize) -> Layout {
-    layout(BLOCK_ROW_BYTES * rows_max)
-}
-
-fn column_layout<T>(rows_max: usize) -> Layout {
-    layout(size_of::<T>() * rows_max)
 }
 
 fn layout(bytes: usize) -> Layout {

@@ -7,6 +7,8 @@
 //! that a refusal changes nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use arc_swap::ArcSwapOption;
 use zepto_abi::{Epoch, PartitionId, Tick};
@@ -19,7 +21,8 @@ use crate::budget::Budget;
 use crate::counters::Counters;
 use crate::partition::Partition;
 use crate::retention::Expiry;
-use crate::series::{Series, pack, unpack};
+use crate::row::pack;
+use crate::series::Series;
 use crate::tail::Tail;
 use crate::{StoreConfig, StoreError, StoreReader};
 
@@ -33,8 +36,39 @@ pub struct SeriesIndex(pub(crate) u32);
 pub(crate) struct Shared {
     pub(crate) partition_bits: u8,
     pub(crate) partitions: Box<[ArcSwapOption<Partition>]>,
+    /// By partition, the first sequence that readers do not see. In an array, because raising
+    /// them is part of every batch. It belongs to the partition that is open: readers make sure
+    /// that this is the one they have.
+    watermarks: Box<[AtomicU64]>,
     pub(crate) counters: Counters,
     pub(crate) budget: Arc<Budget>,
+}
+
+impl Shared {
+    /// A partition that is open, and its watermark; the rows below it are visible to the caller.
+    pub(crate) fn partition(&self, id: PartitionId) -> Option<(Arc<Partition>, u64)> {
+        let slot = self.partitions.get(id.0 as usize)?;
+        loop {
+            let partition = slot.load_full()?;
+            let watermark = self.watermarks[id.0 as usize].load(Acquire);
+            // If the watermark is that of a later opening, then closing is visible here as well.
+            if slot.load().as_ref().is_some_and(|again| Arc::ptr_eq(again, &partition)) {
+                return Some((partition, watermark));
+            }
+        }
+    }
+
+    /// Only the writer may call it. Never lowers.
+    fn raise_watermark(&self, id: u32, watermark: u64) {
+        let current = &self.watermarks[id as usize];
+        if watermark > current.load(Relaxed) {
+            current.store(watermark, Release);
+        }
+    }
+
+    pub(crate) fn watermark(&self, id: u32) -> u64 {
+        self.watermarks[id as usize].load(Acquire)
+    }
 }
 
 /// The one writer of some partitions. It may move between threads; all others have a
@@ -51,11 +85,15 @@ pub struct Store {
     /// Series indexes to be used again.
     free: Vec<u32>,
     /// By partition.
-    pub(crate) partitions: Vec<Local>,
+    next: Vec<Next>,
+    /// By partition.
+    partitions: Vec<Local>,
     /// Partitions appended to since the last `publish`, each once.
     touched: Vec<u32>,
     appended: u64,
     segments: u64,
+    soon: [u32; 2],
+    pipelined: bool,
     pub(crate) expiry: Expiry,
 }
 
@@ -76,22 +114,38 @@ pub(crate) struct Cursor {
     pub(crate) staged: u32,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Local {
-    next_sequence: u64,
-    first_sequence: u64,
-    shared: Option<Arc<Partition>>,
-    /// How many series.
-    series: u32,
-    /// In the list of partitions to publish.
-    touched: bool,
+/// The sequence a partition gives next, and whether it is in the list of partitions to publish:
+/// in one word, so that those of 4,096 partitions stay in the nearest cache.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Next(u64);
+
+impl Next {
+    const TOUCHED: u64 = 1;
+
+    fn untouched(sequence: u64) -> Self {
+        Self(sequence << 1)
+    }
+
+    fn sequence(self) -> u64 {
+        self.0 >> 1
+    }
+
+    fn is_touched(self) -> bool {
+        self.0 & Self::TOUCHED != 0
+    }
+
+    fn after(self) -> Self {
+        Self((self.0 + 2) | Self::TOUCHED)
+    }
 }
 
-impl Local {
-    /// Zero if it is not open.
-    pub(crate) fn watermark(&self) -> u64 {
-        self.shared.as_ref().map_or(0, |partition| partition.watermark())
-    }
+/// What the writer knows of a partition beside its next sequence.
+#[derive(Debug, Default)]
+pub(crate) struct Local {
+    shared: Option<Arc<Partition>>,
+    first_sequence: u64,
+    /// How many series.
+    series: u32,
 }
 
 /// A partition's data after it was closed. Dropping it frees what no reader holds, about 0.1 us
@@ -113,11 +167,13 @@ pub fn open(config: StoreConfig) -> Result<(Store, StoreReader), StoreError> {
     }
     let count = 1usize << config.partition_bits;
     let budget = Arc::new(Budget::new(config.bytes_max));
-    let per_partition = size_of::<ArcSwapOption<Partition>>() + size_of::<Local>() + 4;
+    // The slot, the watermark and the next sequence, the list of touched ones, and the rest.
+    let per_partition = 8 + 8 + 8 + 4 + size_of::<Local>();
     budget.take(count * per_partition + usize::from(TABLES_MAX) * size_of::<Vec<u32>>())?;
     let shared = Arc::new(Shared {
         partition_bits: config.partition_bits,
         partitions: std::iter::repeat_with(ArcSwapOption::empty).take(count).collect(),
+        watermarks: std::iter::repeat_with(AtomicU64::default).take(count).collect(),
         counters: Counters::default(),
         budget,
     });
@@ -127,10 +183,13 @@ pub fn open(config: StoreConfig) -> Result<(Store, StoreReader), StoreError> {
         cursors: Vec::new(),
         tails: Vec::new(),
         free: Vec::new(),
+        next: vec![Next::default(); count],
         partitions: std::iter::repeat_with(Local::default).take(count).collect(),
         touched: Vec::with_capacity(count),
         appended: 0,
         segments: 0,
+        soon: [NO_SERIES; 2],
+        pipelined: true,
         expiry: Expiry::new(config.retention),
     };
     Ok((store, StoreReader::new(shared)))
@@ -167,19 +226,22 @@ impl Store {
     pub fn append(&mut self, series: SeriesIndex, tick: &Tick) -> Result<u64, StoreError> {
         let index = series.0 as usize;
         if self.cursors[index].staged as usize >= STAGED_ROWS {
-            self.move_staged(index)?;
+            let moved = self.move_staged(index);
+            self.count_refusal(moved)?;
         }
         let cursor = &mut self.cursors[index];
         let Some(series) = &cursor.series else { return Err(StoreError::NotOpen) };
-        let local = &mut self.partitions[cursor.partition as usize];
-        let sequence = local.next_sequence;
+        let next = &mut self.next[cursor.partition as usize];
+        let sequence = next.sequence();
         series.staging.put(cursor.staged as usize, &pack(tick, sequence));
         cursor.staged += 1;
-        local.next_sequence = sequence + 1;
-        self.appended += 1;
-        if !local.touched {
-            local.touched = true;
+        if !next.is_touched() {
             self.touched.push(cursor.partition);
+        }
+        *next = next.after();
+        self.appended += 1;
+        if cursor.staged as usize == STAGED_ROWS && self.pipelined {
+            self.move_soon(index as u32);
         }
         Ok(sequence)
     }
@@ -189,7 +251,7 @@ impl Store {
     pub fn prefetch(&self, series: SeriesIndex) {
         let cursor = &self.cursors[series.0 as usize];
         if let Some(series) = &cursor.series {
-            crate::segment::prefetch(series.staging.address(cursor.staged as usize));
+            series.staging.prefetch(cursor.staged as usize);
         }
     }
 
@@ -203,12 +265,10 @@ impl Store {
     /// caller's to raise.
     pub fn publish_where(&mut self, mut only: impl FnMut(PartitionId) -> bool) {
         for id in self.touched.drain(..) {
-            let local = &mut self.partitions[id as usize];
-            local.touched = false;
-            if let Some(partition) = &local.shared
-                && only(partition.id)
-            {
-                partition.raise_watermark(local.next_sequence);
+            let sequence = self.next[id as usize].sequence();
+            self.next[id as usize] = Next::untouched(sequence);
+            if only(PartitionId(id)) {
+                self.shared.raise_watermark(id, sequence);
             }
         }
         self.shared.counters.appended.set(self.appended);
@@ -220,44 +280,70 @@ impl Store {
     /// # Errors
     /// `NotOpen`.
     pub fn raise_watermark(&mut self, id: PartitionId, watermark: u64) -> Result<(), StoreError> {
-        let (local, partition) = self.open_local(id)?;
-        partition.raise_watermark(watermark.min(local.next_sequence));
+        self.open_local(id)?;
+        let end = self.next[id.0 as usize].sequence();
+        self.shared.raise_watermark(id.0, watermark.min(end));
         self.shared.counters.appended.set(self.appended);
         Ok(())
     }
 
-    /// Moves the staged rows of a series into columns, so that all its slots are free.
+    /// Moves the staged rows of a series into columns, so that all its slots are free. On an
+    /// error, the rows that did move are noted and the others stay staged.
     #[inline(never)]
     fn move_staged(&mut self, index: usize) -> Result<(), StoreError> {
-        let bytes = self.tails[index].bytes;
+        let bytes = self.tails[index].bytes();
         let moved = self.try_move_staged(index);
-        self.expiry.bytes += self.tails[index].bytes - bytes;
-        self.count_refusal(moved)
+        self.expiry.bytes += self.tails[index].bytes() - bytes;
+        moved
     }
 
-    /// On an error, the rows that did move are noted and the others stay staged.
+    #[inline(always)]
     fn try_move_staged(&mut self, index: usize) -> Result<(), StoreError> {
         let cursor = &mut self.cursors[index];
         let Some(series) = &cursor.series else { return Err(StoreError::NotOpen) };
         let tail = &mut self.tails[index];
-        let staged: [Tick; STAGED_ROWS] = std::array::from_fn(|slot| {
-            unpack(&series.staging.get(slot), series.table, series.symbol)
-        });
         while (tail.moved as usize) < STAGED_ROWS {
-            let rows = &staged[tail.moved as usize..];
-            let mut count = tail.push(rows)?;
+            let from = tail.moved as usize;
+            let mut count = tail.push(&series.staging, from)?;
             if count == 0 {
                 let budget = &self.shared.budget;
-                let (sealed, begun) = tail.begin_segment(series, budget, self.segments, rows)?;
+                let (sealed, begun) = tail.begin_segment(series, budget, self.segments, from)?;
                 self.expiry.note_growth(index, sealed.as_ref(), &mut tail.grown);
                 self.segments += 1;
                 count = begun;
             }
-            tail.note_moved(series, &rows[..count]);
+            tail.note_moved(series, from, count);
         }
         tail.moved = 0;
         cursor.staged = 0;
         Ok(())
+    }
+
+    /// The slots of a series are full. To move its rows needs some fifteen cache lines, so that
+    /// is done in three steps, each when the next series has come so far: fetch what says where
+    /// the lines are, fetch them, move.
+    #[inline(never)]
+    fn move_soon(&mut self, index: u32) {
+        let [fetched, located] = self.soon;
+        self.soon = [index, fetched];
+        if let Some(tail) = self.tails.get(index as usize) {
+            prefetch_bytes(tail);
+        }
+        if let Some(tail) = self.tails.get(fetched as usize) {
+            tail.prefetch();
+            if let Some(series) = &self.cursors[fetched as usize].series {
+                series.staging.prefetch_all();
+            }
+        }
+        let full = |cursor: &Cursor| cursor.staged as usize == STAGED_ROWS;
+        if self.cursors.get(located as usize).is_some_and(full) {
+            // Refused or closed: the next append to it says so.
+            self.move_staged(located as usize).ok();
+        }
+    }
+
+    pub fn set_pipelined(&mut self, on: bool) {
+        self.pipelined = on;
     }
 
     fn count_refusal<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
@@ -288,14 +374,13 @@ impl Store {
         if local.shared.is_some() {
             return Err(StoreError::AlreadyOpen);
         }
-        let partition = Partition::create(&self.shared.budget, id, epoch, next_sequence);
+        let partition = Partition::create(&self.shared.budget, id, epoch);
         let partition = self.count_refusal(partition)?;
-        self.partitions[id.0 as usize] = Local {
-            next_sequence,
-            first_sequence: next_sequence,
-            shared: Some(partition.clone()),
-            ..Local::default()
-        };
+        self.partitions[id.0 as usize] =
+            Local { shared: Some(partition.clone()), first_sequence: next_sequence, series: 0 };
+        self.next[id.0 as usize] = Next::untouched(next_sequence);
+        // Release order, and between closing and opening: see `Shared::partition`.
+        self.shared.watermarks[id.0 as usize].store(next_sequence, Release);
         self.shared.partitions[id.0 as usize].store(Some(partition));
         self.shared.counters.partitions.add(1);
         Ok(())
@@ -307,7 +392,7 @@ impl Store {
     pub fn close_partition(&mut self, id: PartitionId) -> Option<ClosedPartition> {
         let local = self.partitions.get_mut(id.0 as usize)?;
         let partition = local.shared.take()?;
-        if std::mem::take(&mut local.touched) {
+        if self.next[id.0 as usize].is_touched() {
             self.touched.retain(|touched| *touched != id.0);
         }
         self.shared.partitions[id.0 as usize].store(None);
@@ -317,7 +402,7 @@ impl Store {
             let cursor = &mut self.cursors[series.index as usize];
             let tail = std::mem::take(&mut self.tails[series.index as usize]);
             rows += tail.rows + u64::from(cursor.staged - tail.moved);
-            self.expiry.bytes -= tail.bytes;
+            self.expiry.bytes -= tail.bytes();
             // No room, so that an append by a stale index leaves the hot path and is refused.
             *cursor = Cursor { series: None, staged: STAGED_ROWS as u32, ..*cursor };
             self.tables[usize::from(series.table)][series.symbol as usize] = NO_SERIES;
@@ -349,12 +434,13 @@ impl Store {
     /// Whether no tick was appended to a partition since it was opened; also true if it is not
     /// open.
     pub fn is_empty(&self, id: PartitionId) -> bool {
-        self.open_local(id).map_or(true, |(local, _)| local.next_sequence == local.first_sequence)
+        let first = |(local, _): (&Local, _)| local.first_sequence;
+        self.open_local(id).map(first).ok() == self.next_sequence(id)
     }
 
     /// The sequence that a partition's next tick will get.
     pub fn next_sequence(&self, id: PartitionId) -> Option<u64> {
-        self.open_local(id).ok().map(|(local, _)| local.next_sequence)
+        self.is_open(id).then(|| self.next[id.0 as usize].sequence())
     }
 
     /// The series of a (table, symbol), created if it does not exist.
@@ -379,11 +465,12 @@ impl Store {
         // Room first, and room that turns out not to be needed is kept for the next series.
         self.ensure_table(table, symbol)?;
         self.ensure_slot()?;
+        let next = self.next[id.0 as usize].sequence();
         let local = &mut self.partitions[id.0 as usize];
         let Some(partition) = &local.shared else { return Err(StoreError::NotOpen) };
         let index = self.free.last().copied().unwrap_or(self.cursors.len() as u32);
         let budget = &self.shared.budget;
-        let series = Series::create(budget, (table, symbol), index, local.next_sequence)?;
+        let series = Series::create(budget, (table, symbol), index, next)?;
         partition.insert(series.clone(), local.series as usize)?;
         local.series += 1;
         let cursor = Cursor { series: Some(series), partition: id.0, staged: 0 };
@@ -431,5 +518,12 @@ impl Store {
     fn open_local(&self, id: PartitionId) -> Result<(&Local, &Arc<Partition>), StoreError> {
         let local = self.partitions.get(id.0 as usize).ok_or(StoreError::NotOpen)?;
         local.shared.as_ref().map(|shared| (local, shared)).ok_or(StoreError::NotOpen)
+    }
+}
+
+fn prefetch_bytes<T>(value: &T) {
+    let start: *const u8 = (&raw const *value).cast();
+    for line in 0..size_of::<T>().div_ceil(64) {
+        crate::segment::prefetch(start.wrapping_add(64 * line));
     }
 }

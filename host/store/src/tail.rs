@@ -17,8 +17,8 @@ pub(crate) struct Tail {
     pub(crate) writer: Option<SegmentWriter>,
     /// Rows in columns.
     pub(crate) rows: u64,
-    /// Bytes of the listed segments.
-    pub(crate) bytes: u64,
+    /// Bytes of the segments that are full.
+    pub(crate) sealed_bytes: u64,
     /// Staged rows that are in columns already: not zero only after a refusal in between.
     pub(crate) moved: u32,
     /// In the list of series whose row count retention has to look at.
@@ -53,7 +53,9 @@ impl Tail {
         let mut writer = SegmentWriter::create(budget, number, rows_max, first_sequence)?;
         let count = writer.push(&series.staging, from)?;
         series.push_segment(writer.segment().clone());
-        Ok((self.writer.replace(writer), count))
+        let sealed = self.writer.replace(writer);
+        self.sealed_bytes += sealed.as_ref().map_or(0, |sealed| sealed.bytes() as u64);
+        Ok((sealed, count))
     }
 
     /// The `count` staged rows `from..` are in columns now.
@@ -69,6 +71,19 @@ impl Tail {
         self.rows += count as u64;
         self.moved += count as u32;
         series.staging.moved(series.staging.word(from + count - 1, SEQUENCE) + 1);
+    }
+
+    /// Bytes of the listed segments.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.sealed_bytes + self.writer.as_ref().map_or(0, |writer| writer.bytes() as u64)
+    }
+
+    /// Fetches what moving rows will write into the cache.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        if let Some(writer) = &self.writer {
+            writer.prefetch();
+        }
     }
 
     /// Forgets all rows: they were dropped.

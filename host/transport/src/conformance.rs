@@ -81,9 +81,7 @@ impl<T: Transport> Pair<T> {
 
     /// Waits until the sender sees `settled`.
     fn settled(&mut self, tx: &mut Sender<T>, settled: u64) {
-        self.until("the cursors arrive", || {
-            tx.poll().expect("sound credit").settled == settled
-        });
+        self.until("the cursors arrive", || tx.poll().expect("sound credit").settled == settled);
     }
 }
 
@@ -238,9 +236,7 @@ pub fn refusals_arrive_before_the_cursors_that_pass_them<T: Transport>(pair: &mu
         rx.refuse(first + 2, 1, 7).expect("room");
         rx.refuse(first + 5, 3, 9).expect("room");
         drain(&mut rx);
-        pair.until("something settles", || {
-            tx.poll().expect("sound credit").settled > first
-        });
+        pair.until("something settles", || tx.poll().expect("sound credit").settled > first);
         let expected = [
             RefusedRange { first: first + 2, count: 1, reason: 7 },
             RefusedRange { first: first + 5, count: 3, reason: 9 },
@@ -425,8 +421,7 @@ struct FakeReceiver<T: Transport> {
 impl<T: Transport> FakeReceiver<T> {
     fn new(pair: &mut Pair<T>, magic: u64, header: &LaneSpec) -> Self {
         let (offer, _): (Offer<T>, _) = Sender::offer(&pair.sender, spec(8)).expect("an offer");
-        let (mut region, ticket) =
-            pair.receiver.register(layout::CREDIT_LINES).expect("a region");
+        let (mut region, ticket) = pair.receiver.register(layout::CREDIT_LINES).expect("a region");
         layout::write_header(&mut region, magic, header);
         let tx = offer.complete(&pair.sender, ticket).expect("a sender");
         Self { region, tx }

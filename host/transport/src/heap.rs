@@ -85,11 +85,6 @@ impl Region for HeapRegion {
     fn store(&mut self, line: usize, word: usize, value: u64) {
         self.lines[line].store(word, value);
     }
-
-    #[inline]
-    fn prefetch(&self, line: usize) {
-        self.lines[line].prefetch_write();
-    }
 }
 
 impl Remote for HeapRemote {
@@ -106,11 +101,6 @@ impl Remote for HeapRemote {
     #[inline]
     fn load(&self, line: usize, word: usize) -> u64 {
         self.lines[line].load(word)
-    }
-
-    #[inline]
-    fn prefetch(&self, line: usize) {
-        self.lines[line].prefetch_read();
     }
 }
 

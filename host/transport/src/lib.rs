@@ -32,11 +32,11 @@ mod lines;
 mod sync;
 mod transport;
 
+#[cfg(not(loom))]
+mod bell;
 #[cfg(any(test, feature = "conformance"))]
 #[cfg(not(loom))]
 pub mod conformance;
-#[cfg(not(loom))]
-mod bell;
 #[cfg(not(loom))]
 pub mod shm;
 

@@ -70,12 +70,6 @@ pub trait Region {
     /// Publishes one word, whole. A peer that loads the value also sees what the last
     /// [`fence`](Region::fence) ordered before it.
     fn store(&mut self, line: usize, word: usize, value: u64);
-
-    /// Hint: this line is written soon.
-    #[inline]
-    fn prefetch(&self, line: usize) {
-        let _ = line;
-    }
 }
 
 /// Memory that one peer writes and this process sees.
@@ -95,12 +89,6 @@ pub trait Remote {
     /// Loads one word that the peer stores, and with it everything that the peer's fence ordered
     /// before.
     fn load(&self, line: usize, word: usize) -> u64;
-
-    /// Hint: this line is read soon.
-    #[inline]
-    fn prefetch(&self, line: usize) {
-        let _ = line;
-    }
 }
 
 /// Why memory could not be shared. In every case nothing stays open or mapped.

@@ -15,6 +15,9 @@
 //!   partition's next owner.
 //! * *a tick is refused for good*: it is counted with its reason, and so are those after it in its
 //!   partition that were on their way; numbering goes on from there.
+//! * *numbering cannot go on*, because an owner lost what it had acknowledged from memory, or a lane
+//!   broke before it had judged the numbers that would be given out again: the partition goes on
+//!   under a new name, counted from one, so no number ever means two ticks.
 //!
 //! Owned by one thread. Never blocks, never reads a clock; the client wraps it with deadlines.
 
@@ -32,7 +35,8 @@ use parked::Parked;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use zepto_core::defect::Defect;
-use zepto_core::limits::PARKED_TICKS_MAX;
+use zepto_core::hash::mix;
+use zepto_core::limits::{PARKED_TICKS_MAX, PRODUCERS_PER_LANE_MAX};
 use zepto_core::slot::{self, Slot};
 use zepto_core::time::Nanos;
 use zepto_core::view::{Destination, OFFLINE, View};
@@ -72,12 +76,19 @@ pub enum IngestError {
 /// Where the ticks of a partition go.
 const NO_LANE: u16 = u16::MAX;
 
+/// Names of one producer: a lane introduces them all. Beyond it a partition keeps its old one.
+const NAMES_MAX: usize = PRODUCERS_PER_LANE_MAX as usize;
+
 /// Time until a refused tick is sent again without a newer view: the owner may learn late.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
 
 /// The producer.
 pub struct Producer<L: Lanes> {
-    id: ProducerId,
+    /// Under which it sends, by the index that lanes carry. The first is its own id; others follow
+    /// from it, for partitions that had to begin anew.
+    names: Vec<ProducerId>,
+    /// By partition: index of its name.
+    name_of: Vec<u32>,
     view: Cache<Arc<ArcSwap<View>>, Arc<View>>,
     installed: Arc<View>,
     lanes: L,
@@ -103,7 +114,8 @@ impl<L: Lanes> Producer<L> {
         let partitions = installed.partitions();
         let installed_destinations = installed.destinations().len();
         Self {
-            id,
+            names: vec![id],
+            name_of: vec![0; partitions],
             view: Cache::new(view),
             installed,
             lanes,
@@ -121,7 +133,7 @@ impl<L: Lanes> Producer<L> {
 
     /// The producer's id.
     pub fn id(&self) -> ProducerId {
-        self.id
+        self.names[0]
     }
 
     /// Ids below this exist: the log has issued them.
@@ -147,7 +159,8 @@ impl<L: Lanes> Producer<L> {
         if let Some(Some(outlet)) = self.outlets.get_mut(lane as usize) {
             let sequence = &mut self.sequences[partition.0 as usize];
             let mut slot = slot::slot_of(tick);
-            slot[0] = slot::producer_word(0, (*sequence + 1) as u32);
+            let name = self.name_of[partition.0 as usize];
+            slot[0] = slot::producer_word(name, (*sequence + 1) as u32);
             if outlet.push(&slot).is_ok() {
                 *sequence += 1;
                 self.account.accepted += 1;
@@ -163,18 +176,23 @@ impl<L: Lanes> Producer<L> {
             // The lane was full by the credit last seen.
             self.publish();
             self.poll(self.now);
-            let lane = self.lane_of[partition.0 as usize];
-            if let Some(Some(outlet)) = self.outlets.get_mut(lane as usize) {
-                let sequence = &mut self.sequences[partition.0 as usize];
-                let mut slot = slot::slot_of(tick);
-                slot[0] = slot::producer_word(0, (*sequence + 1) as u32);
-                outlet.push(&slot).map_err(|_| IngestError::Busy)?;
-                *sequence += 1;
-                self.account.accepted += 1;
-                return Ok(());
-            }
         }
         self.install();
+        // The first view that came from the log knows more partitions than the one before it.
+        let partition = self.installed.route(tick.table, tick.symbol).partition;
+        // Only now: whatever happened above may have stopped the partition, or given it a lane,
+        // and a tick that is parked beside a lane would be overtaken.
+        let lane = self.lane_of[partition.0 as usize];
+        if let Some(Some(outlet)) = self.outlets.get_mut(lane as usize) {
+            let sequence = &mut self.sequences[partition.0 as usize];
+            let mut slot = slot::slot_of(tick);
+            let name = self.name_of[partition.0 as usize];
+            slot[0] = slot::producer_word(name, (*sequence + 1) as u32);
+            outlet.push(&slot).map_err(|_| IngestError::Busy)?;
+            *sequence += 1;
+            self.account.accepted += 1;
+            return Ok(());
+        }
         if self.installed.destination(partition) == OFFLINE {
             return Err(IngestError::Offline);
         }
@@ -238,6 +256,7 @@ impl<L: Lanes> Producer<L> {
             // The first real view: nothing was sent by the empty one.
             self.lane_of = vec![NO_LANE; view.partitions()];
             self.sequences = vec![0; view.partitions()];
+            self.name_of = vec![0; view.partitions()];
         }
         self.installed = view;
         for index in 0..self.outlets.len() {
@@ -273,6 +292,9 @@ impl<L: Lanes> Producer<L> {
         let lane = self.outlet_of.get(destination).copied().unwrap_or(NO_LANE);
         let slot = &mut self.lane_of[partition.0 as usize];
         let old = *slot;
+        if Defect::StaleRoute.planted() && old != NO_LANE {
+            return;
+        }
         if old != NO_LANE && lane != old {
             // Ticks of it may be on their way to the old owner, which judges them all.
             let until = self.outlets[old as usize].as_ref().map(|outlet| (old, outlet.head()));
@@ -298,7 +320,7 @@ impl<L: Lanes> Producer<L> {
         while let Some(opened) = self.lanes.poll() {
             match opened {
                 Ok(opened) if !self.has_lane(opened.to) => {
-                    let Ok(outlet) = Outlet::new(opened, self.id) else { continue };
+                    let Ok(outlet) = Outlet::new(opened, &self.names) else { continue };
                     if !self.lives(&outlet) {
                         continue;
                     }
@@ -360,6 +382,10 @@ impl<L: Lanes> Producer<L> {
             });
             self.parked_count += taken.len();
             parked.put_back(taken);
+            // Earlier ones may still be on their way to a verdict here: nobody else gets to see the
+            // later ones before.
+            let until = parked.until.filter(|(old, _)| *old == lane).map_or(0, |(_, until)| until);
+            parked.until = Some((lane, until.max(index)));
             parked.after = Some((self.now.after(RETRY_AFTER), self.installed.index()));
             self.account.parked_for = Some(reason);
             return;
@@ -370,9 +396,11 @@ impl<L: Lanes> Producer<L> {
         let last = self.sequences[partition.0 as usize];
         let low = slot::producer_of(&tick).1;
         let number = last.wrapping_sub(u64::from((last as u32).wrapping_sub(low)));
-        // An owner that knows nothing of this producer expects it to begin anew.
-        let anew = reason == Refusal::UnknownProducer;
-        let rewind = if anew { 0 } else { number.saturating_sub(1) };
+        // An owner that knows nothing of this producer expects it to begin with one.
+        let unknown = reason == Refusal::UnknownProducer;
+        let rewind = if unknown { 0 } else { number.saturating_sub(1) };
+        // A gap that follows no refusal is the owner's: it lost what it had acknowledged.
+        parked.anew |= reason == Refusal::OutOfOrder && parked.rewind.is_none();
         parked.rewind = Some(parked.rewind.map_or(rewind, |earlier| earlier.min(rewind)));
         parked.until = Some((lane, outlet.head()));
     }
@@ -412,7 +440,12 @@ impl<L: Lanes> Producer<L> {
             }
         }
         for parked in self.parked.values_mut() {
-            parked.until = parked.until.filter(|(lane, _)| *lane != index as u16);
+            let ours = parked.until.is_some_and(|(lane, _)| lane == index as u16);
+            if ours {
+                parked.until = None;
+                // The lane may still reach its owner, with numbers that were to be used again.
+                parked.anew |= parked.rewind.is_some();
+            }
         }
         self.redirect_all();
         work += 1;
@@ -448,12 +481,18 @@ impl<L: Lanes> Producer<L> {
         parked.after = None;
         let mut dropped = 0;
         if let Some(rewind) = parked.rewind.take() {
-            self.sequences[slot] = rewind;
             // What was numbered behind a refused tick can never be accepted.
-            dropped = parked.sent.len();
-            parked.sent.clear();
+            dropped = parked.drop_behind(rewind);
             *self.account.refused.entry(Refusal::OutOfOrder).or_default() += dropped as u64;
             self.parked_count -= dropped;
+            self.sequences[slot] = rewind;
+            if core::mem::take(&mut parked.anew) && self.names.len() < NAMES_MAX {
+                let number = self.names.len() as u64;
+                let name = ProducerId(mix(self.names[0].0 ^ mix(number)));
+                self.name_of[slot] = self.names.len() as u32;
+                self.names.push(name);
+                self.sequences[slot] = 0;
+            }
         }
         let destination = self.installed.destination(partition) as usize;
         let lane = self.outlet_of.get(destination).copied().unwrap_or(NO_LANE);
@@ -463,7 +502,10 @@ impl<L: Lanes> Producer<L> {
             }
             return dropped as u64;
         };
-        let sent = parked.send(outlet, &mut self.sequences[slot]);
+        if outlet.introduce(&self.names).is_err() {
+            return dropped as u64;
+        }
+        let sent = parked.send(outlet, self.name_of[slot], &mut self.sequences[slot]);
         self.parked_count -= sent;
         if parked.is_empty() {
             self.parked.remove(&partition);

@@ -49,6 +49,8 @@ pub(super) struct Outlet<T: Transport> {
     hung_up: Option<Box<dyn Fn() -> bool + Send>>,
     /// Slots that no longer count for this lane: refused, or taken back to be sent elsewhere.
     excluded: BTreeSet<u64>,
+    /// Names of the producer that the lane knows.
+    introduced: u32,
     settled: u64,
 }
 
@@ -62,13 +64,25 @@ macro_rules! link {
 }
 
 impl<T: Transport> Outlet<T> {
-    /// Takes over an opened lane and introduces the producer in its first slot.
-    pub fn new(opened: Opened<T>, producer: ProducerId) -> Result<Self, Full> {
-        let Opened { to, incarnation, mut link, ring, hung_up } = opened;
-        let bind = Control::BindProducer { index: 0, producer }.slot();
-        let index = link!(&mut link, lane => lane.push(&bind))?;
-        let excluded = BTreeSet::from([index]);
-        Ok(Self { to, incarnation, link, ring, hung_up, excluded, settled: 0 })
+    /// Takes over an opened lane and introduces the producer in its first slots.
+    pub fn new(opened: Opened<T>, names: &[ProducerId]) -> Result<Self, Full> {
+        let Opened { to, incarnation, link, ring, hung_up } = opened;
+        let (excluded, introduced, settled) = (BTreeSet::new(), 0, 0);
+        let mut outlet =
+            Self { to, incarnation, link, ring, hung_up, excluded, introduced, settled };
+        outlet.introduce(names)?;
+        Ok(outlet)
+    }
+
+    /// Introduces those names of the producer that the lane does not know yet.
+    pub fn introduce(&mut self, names: &[ProducerId]) -> Result<(), Full> {
+        for &producer in names.get(self.introduced as usize..).unwrap_or_default() {
+            let bind = Control::BindProducer { index: self.introduced, producer }.slot();
+            let index = self.push(&bind)?;
+            self.excluded.insert(index);
+            self.introduced += 1;
+        }
+        Ok(())
     }
 
     #[inline(always)]

@@ -21,6 +21,8 @@ pub(super) struct Parked {
     pub after: Option<(Nanos, u64)>,
     /// The partition's last number, once the lane above has judged what was behind a refused tick.
     pub rewind: Option<u64>,
+    /// Instead of that number, the partition begins anew under another name.
+    pub anew: bool,
 }
 
 impl Parked {
@@ -28,13 +30,29 @@ impl Parked {
     /// numbers put them in order.
     pub fn put_back(&mut self, slots: Vec<Slot>) {
         self.sent.extend(slots);
-        let newest = self.sent.back().map_or(0, |slot| slot::producer_of(slot).1);
-        let age = |slot: &Slot| newest.wrapping_sub(slot::producer_of(slot).1) as i32;
-        self.sent.make_contiguous().sort_by_key(|slot| core::cmp::Reverse(age(slot)));
+        self.sent.make_contiguous().sort_by(|a, b| {
+            let ((name_a, a), (name_b, b)) = (slot::producer_of(a), slot::producer_of(b));
+            // Numbers of one window, of which the lane carries the low half.
+            name_a.cmp(&name_b).then((a.wrapping_sub(b) as i32).cmp(&0))
+        });
+    }
+
+    /// Drops what was sent with numbers beyond one; returns how many. What has a lower number was
+    /// not refused: it is sent again.
+    pub fn drop_behind(&mut self, number: u64) -> usize {
+        let before = self.sent.len();
+        let beyond = |slot: &Slot| slot::producer_of(slot).1.wrapping_sub(number as u32) as i32 > 0;
+        self.sent.retain(|slot| !beyond(slot));
+        before - self.sent.len()
     }
 
     /// Sends as much as the lane has room for; returns how many.
-    pub fn send<T: Transport>(&mut self, outlet: &mut Outlet<T>, sequence: &mut u64) -> usize {
+    pub fn send<T: Transport>(
+        &mut self,
+        outlet: &mut Outlet<T>,
+        name: u32,
+        sequence: &mut u64,
+    ) -> usize {
         let mut sent = 0;
         if Defect::ResendOutOfOrder.planted() {
             self.sent.make_contiguous().reverse();
@@ -48,7 +66,7 @@ impl Parked {
         }
         while let Some(slot) = self.fresh.front() {
             let mut slot = *slot;
-            slot[0] = slot::producer_word(0, (*sequence + 1) as u32);
+            slot[0] = slot::producer_word(name, (*sequence + 1) as u32);
             if outlet.push(&slot).is_err() {
                 return sent;
             }

@@ -4,6 +4,7 @@
 //! same entries give the same topology everywhere.
 
 use super::{Assignment, Command, Handover, Member, MemberState, Placement, Refused, Topology};
+use crate::defect::Defect;
 use crate::hash::mix;
 use crate::limits::{
     ADDRESS_BYTES_MAX, COPIES_MAX, INTERN_BATCH_MAX, MEMBERS_MAX, NODE_NAME_BYTES_MAX,
@@ -92,7 +93,7 @@ impl Topology {
         }
         match command {
             Command::Bootstrap { .. } => Err(Refused::Bootstrapped),
-            Command::Join { .. } => placement.join(command),
+            Command::Join { .. } => placement.join(epoch, command),
             Command::Activate { node, incarnation } => {
                 placement.activate(epoch, *node, *incarnation)
             }
@@ -129,7 +130,7 @@ impl Placement {
         Ok(vec![Event::Bootstrapped { cluster }])
     }
 
-    fn join(&mut self, command: &Command) -> Result {
+    fn join(&mut self, epoch: Epoch, command: &Command) -> Result {
         let Command::Join { name, incarnation, address, shards, weight, zone } = command else {
             return Err(invalid("not a join"));
         };
@@ -165,7 +166,32 @@ impl Placement {
             None => self.members.push(member),
         }
         events.push(Event::Joining(id, *incarnation));
+        if known.is_some() && !Defect::EmptyReplicaInSync.planted() {
+            events.extend(self.drop_copies(epoch, id));
+        }
         Ok(events)
+    }
+
+    /// A node came back empty: it counts for nothing where another in-sync copy is left, and if it
+    /// was the owner there, that copy is promoted. What it held alone is lost when it is active.
+    fn drop_copies(&mut self, epoch: Epoch, node: NodeId) -> Vec<Event> {
+        let mut events = Vec::new();
+        for partition in 0..self.assignments.len() {
+            let old = self.assignments[partition];
+            let others = old.copies.into_iter().filter(|copy| *copy != NodeId(0) && *copy != node);
+            let mut others: Vec<NodeId> = others.collect();
+            if !old.holds(node) || others.is_empty() {
+                continue;
+            }
+            let active = |id| self.member(id).is_some_and(|m| m.state == MemberState::Active);
+            // The owner stays, unless it is the one that came back or does not take part.
+            others.sort_by_key(|id| !active(*id));
+            self.assignments[partition] = assignment(epoch, &others);
+            if old.copies[0] != others[0] {
+                events.push(Event::Moved { partitions: 1, from: node, to: others[0] });
+            }
+        }
+        events
     }
 
     fn activate(&mut self, epoch: Epoch, node: NodeId, incarnation: Incarnation) -> Result {
@@ -303,8 +329,7 @@ impl Placement {
         from: &[MemberState],
         to: MemberState,
     ) -> Result<()> {
-        let position = self.members.binary_search_by_key(&node, |member| member.id);
-        let position = position.map_err(|_| Refused::NoMember(node))?;
+        let position = self.position(node).ok_or(Refused::NoMember(node))?;
         let member = &mut self.members[position];
         if member.incarnation != incarnation || !from.contains(&member.state) {
             return Err(Refused::Outdated { node, incarnation });

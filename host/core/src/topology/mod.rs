@@ -109,8 +109,17 @@ pub struct Topology {
 impl Placement {
     /// The member with an id.
     pub fn member(&self, id: NodeId) -> Option<&Member> {
-        let position = self.members.binary_search_by_key(&id, |member| member.id).ok()?;
-        self.members.get(position)
+        self.members.get(self.position(id)?)
+    }
+
+    /// Where a member stands in the list. Ids are issued from one upwards and members are never
+    /// forgotten, so the id nearly always says it.
+    pub fn position(&self, id: NodeId) -> Option<usize> {
+        let guess = (id.0 as usize).checked_sub(1)?;
+        if self.members.get(guess).is_some_and(|member| member.id == id) {
+            return Some(guess);
+        }
+        self.members.binary_search_by_key(&id, |member| member.id).ok()
     }
 
     /// The member with a text id.

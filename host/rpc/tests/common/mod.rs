@@ -239,7 +239,8 @@ impl Raw {
         loop {
             let mut input = self.input.as_slice();
             let frame = self.reader.read(&mut input, &mut Unmetered).expect("valid frames");
-            self.input = input.to_vec();
+            let taken = self.input.len() - input.len();
+            self.input.drain(..taken);
             if frame.is_some() {
                 return frame;
             }

@@ -3,9 +3,9 @@
 //! Invariant: the only file that knows line and word numbers. The table is in the parent's
 //! documentation; the version changes whenever the table does.
 
-use zepto_core::limits::LANE_SLOTS_MAX;
 #[cfg(not(loom))]
 use zepto_core::limits::LANE_REFUSALS;
+use zepto_core::limits::LANE_SLOTS_MAX;
 
 use super::{LaneError, LaneSpec};
 use crate::transport::{Region, Remote};

@@ -8,9 +8,6 @@ use super::{Full, LaneError, LaneSpec, RefusedRange};
 use crate::sync::{Ordering, fence};
 use crate::transport::{Line, Region, Remote, Transport};
 
-/// Slots ahead of the one being read that are asked for. Found by measurement.
-const PREFETCH_SLOTS: u64 = 16;
-
 /// The receiving end of a lane. One thread at a time; may move between threads.
 pub struct Receiver<T: Transport> {
     slots: T::Remote,
@@ -90,7 +87,6 @@ impl<T: Transport> Receiver<T> {
     #[inline]
     pub fn slot(&self, index: u64) -> Line {
         debug_assert!((self.settled..self.tail).contains(&index), "slot {index} is not there");
-        self.slots.prefetch(self.line(index + PREFETCH_SLOTS));
         self.slots.get(self.line(index))
     }
 

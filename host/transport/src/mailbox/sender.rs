@@ -10,10 +10,6 @@ use super::{Cursors, Full, LaneError, LaneSpec, RefusedRange};
 use crate::sync::{Ordering, fence};
 use crate::transport::{Line, Region, Remote, Transport};
 
-/// Slots ahead of the one being written that are asked for, so that the line is already ours when
-/// we come to it. Found by measurement; a fixed distance, not a limit.
-const PREFETCH_SLOTS: u64 = 24;
-
 /// The sending end of a lane. One thread at a time; may move between threads.
 pub struct Sender<T: Transport> {
     region: T::Region,
@@ -89,13 +85,12 @@ impl<T: Transport> Sender<T> {
     /// # Errors
     /// [`Full`]: every slot waits for its release. Nothing was written. Publish, poll, release,
     /// and try again.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, slot: &Line) -> Result<u64, Full> {
         let index = self.head;
         if index == self.limit {
             return Err(Full);
         }
-        self.region.prefetch(self.line(index + PREFETCH_SLOTS));
         self.region.write(self.line(index), slot);
         self.head = index + 1;
         if self.head - self.tail >= PUBLISH_EVERY {
@@ -215,8 +210,7 @@ impl<T: Transport> Sender<T> {
     #[inline]
     pub fn open(&mut self) -> Result<bool, LaneError> {
         if !self.is_open {
-            self.is_open =
-                layout::check_header(&self.credit, layout::MAGIC_CREDIT, &self.spec)?;
+            self.is_open = layout::check_header(&self.credit, layout::MAGIC_CREDIT, &self.spec)?;
         }
         Ok(self.is_open)
     }
@@ -263,7 +257,8 @@ impl<T: Transport> Sender<T> {
         self.spec
     }
 
-    #[inline]
+    /// Out of line, so that a push, of which one in many comes here, stays small.
+    #[inline(never)]
     fn publish_tail(&mut self) {
         let (first, last) = (self.line(self.tail), self.line(self.head - 1));
         // At most one turn of the ring is unpublished, so it wraps exactly if the last line is lower.

@@ -3,7 +3,8 @@
 //! A receiver opens a [`Door`], an abstract unix socket, under a name that nobody can guess and
 //! that peers learn over an authenticated channel. A sender calls [`meet`] with it. One message
 //! goes each way: the sender's slots with its request, the receiver's credit and bell with its
-//! answer. Then the socket is closed; the lane needs it no more, and nothing has a name on disk.
+//! answer. The lane needs the socket no more; both keep it, silent, because the kernel ends it when
+//! either process dies. Nothing has a name on disk.
 //!
 //! Invariant: one visitor delays no other. Those who have not spoken stand in a bounded list, are
 //! waited for together, and each is sent away when its own time is over. Lacks encryption and

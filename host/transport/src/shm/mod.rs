@@ -61,7 +61,10 @@ impl Region for ShmRegion {
 
     #[inline]
     fn write(&mut self, line: usize, value: &Line) {
-        self.segment.lines()[line].write(value);
+        let line = &self.segment.lines()[line];
+        // SAFETY: this mapping is reached through `self` alone, which is borrowed mutably. A peer,
+        // even one in this process, reads the pages through a mapping of its own.
+        unsafe { line.write_alone(value) };
     }
 
     #[inline]
@@ -84,11 +87,6 @@ impl Region for ShmRegion {
     fn store(&mut self, line: usize, word: usize, value: u64) {
         self.segment.lines()[line].store(word, value);
     }
-
-    #[inline]
-    fn prefetch(&self, line: usize) {
-        self.segment.lines()[line].prefetch_write();
-    }
 }
 
 impl Remote for ShmRemote {
@@ -105,11 +103,6 @@ impl Remote for ShmRemote {
     #[inline]
     fn load(&self, line: usize, word: usize) -> u64 {
         self.segment.lines()[line].load(word)
-    }
-
-    #[inline]
-    fn prefetch(&self, line: usize) {
-        self.segment.lines()[line].prefetch_read();
     }
 }
 

@@ -14,10 +14,8 @@ use crate::lines::SharedLine;
 use crate::transport::{Line, TransportError, checked_bytes};
 
 /// Nobody changes the size, nobody but the first mapping writes or punches, and this is final.
-pub(super) const SEALS: SealFlags = SealFlags::SHRINK
-    .union(SealFlags::GROW)
-    .union(SealFlags::FUTURE_WRITE)
-    .union(SealFlags::SEAL);
+pub(super) const SEALS: SealFlags =
+    SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE).union(SealFlags::SEAL);
 
 /// A mapped segment. It keeps no descriptor open.
 pub(super) struct Segment {

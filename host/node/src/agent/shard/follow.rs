@@ -10,13 +10,14 @@
 use super::Identity;
 use super::inlet::LaneEnd;
 use super::ledger::{Ledger, Standing};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use zepto_core::defect::Defect;
 use zepto_core::limits::LANE_BATCH;
 use zepto_core::slot::{self, Control, Slot};
 use zepto_core::time::Nanos;
 use zepto_core::view::{Destination, View, shard_of};
-use zepto_core::{Epoch, Incarnation, PartitionId, ProducerId, Refusal, fence};
+use zepto_core::{Epoch, Incarnation, NodeId, PartitionId, ProducerId, Refusal, fence};
 use zepto_transport::{Bell, Receiver, Sender, Transport};
 
 /// Slots a tick may need in a lane: two bind records and itself.
@@ -31,6 +32,8 @@ struct Lane<T: Transport> {
     bell: Option<Arc<Bell>>,
     partitions: BTreeMap<PartitionId, Epoch>,
     producers: BTreeMap<u32, ProducerId>,
+    /// Partitions of which the replica refused something: its copy is not ours any more.
+    out_of_step: BTreeSet<PartitionId>,
     acknowledged: u64,
     touched: bool,
     broken: bool,
@@ -75,6 +78,12 @@ impl<T: Transport> Followers<T> {
         }
         let incarnations = &self.incarnations;
         self.lanes.retain(|lane| incarnations.get(&lane.to) == Some(&lane.incarnation));
+        for lane in &mut self.lanes {
+            let targets = &self.targets;
+            lane.out_of_step.retain(|partition| {
+                targets.get(partition.0 as usize).is_some_and(|to| to.contains(&lane.to))
+            });
+        }
         self.want();
     }
 
@@ -93,6 +102,7 @@ impl<T: Transport> Followers<T> {
             bell,
             partitions: BTreeMap::new(),
             producers: BTreeMap::new(),
+            out_of_step: BTreeSet::new(),
             acknowledged: 0,
             touched: false,
             broken: false,
@@ -105,11 +115,38 @@ impl<T: Transport> Followers<T> {
         self.wanted = self.incarnations.keys().filter(missing).copied().collect();
     }
 
-    /// Whether every replica of a partition has its lane.
+    /// Whether every replica of a partition has its lane and is in step.
     pub fn attached(&self, partition: PartitionId) -> bool {
+        let carries = |lane: &Lane<T>| !lane.broken && !lane.out_of_step.contains(&partition);
         self.targets(partition)
             .iter()
-            .all(|to| self.lanes.iter().any(|lane| lane.to == *to && !lane.broken))
+            .all(|to| self.lanes.iter().any(|lane| lane.to == *to && carries(lane)))
+    }
+
+    /// Replicas that refused ticks of a partition, or whose lane is corrupt: without a refill they
+    /// cannot confirm anything of it again, so the partition takes no ticks while they count.
+    pub fn out_of_step(&self) -> impl Iterator<Item = (PartitionId, NodeId)> + '_ {
+        let partitions = self.targets.iter().zip((0u32..).map(PartitionId));
+        partitions.flat_map(move |(targets, partition)| {
+            let lanes = self.lanes.iter().filter(|lane| targets.contains(&lane.to));
+            lanes
+                .filter(move |lane| lane.broken || lane.out_of_step.contains(&partition))
+                .map(move |lane| (partition, lane.to.node))
+        })
+    }
+
+    /// The replicas of a partition have to confirm all that was sent to them so far, with the
+    /// batch that is being made: a tick sent twice may be among it.
+    /// Under an epoch that they have not heard of yet, they first have to agree that their copies
+    /// are the owner's. The caller has checked the room.
+    pub fn confirm(&mut self, partition: PartitionId, ledger: &Ledger) {
+        let epoch = ledger.epoch(partition);
+        let next = ledger.store.next_sequence(partition).unwrap_or(1);
+        let Some(targets) = self.targets.get(partition.0 as usize) else { return };
+        for lane in self.lanes.iter_mut().filter(|lane| targets.contains(&lane.to)) {
+            lane.bind(partition, epoch, next);
+            lane.touched = true;
+        }
     }
 
     /// Whether every replica's lane of a partition has room for one more tick.
@@ -132,9 +169,7 @@ impl<T: Transport> Followers<T> {
         let epoch = ledger.epoch(partition);
         let Some(targets) = self.targets.get(partition.0 as usize) else { return };
         for lane in self.lanes.iter_mut().filter(|lane| targets.contains(&lane.to)) {
-            if lane.partitions.insert(partition, epoch) != Some(epoch) {
-                lane.push(&Control::BindPartition { partition, epoch, next: sequence }.slot());
-            }
+            lane.bind(partition, epoch, sequence);
             if let Some(id) = id.filter(|id| lane.producers.insert(producer, *id) != Some(*id)) {
                 lane.push(&Control::BindProducer { index: producer, producer: id }.slot());
             }
@@ -149,6 +184,9 @@ impl<T: Transport> Followers<T> {
         let mut tails = Vec::new();
         for lane in self.lanes.iter_mut().filter(|lane| lane.touched) {
             lane.touched = false;
+            if Defect::AckByEarlierBatch.planted() {
+                tails.push((lane.number, lane.sender.tail()));
+            }
             let parked = lane.sender.publish();
             if let Some(bell) = lane.bell.as_ref().filter(|_| parked) {
                 // A bell that fails leaves the replica to its longest sleep.
@@ -156,7 +194,9 @@ impl<T: Transport> Followers<T> {
                     tracing::warn!(%error, "a replica's bell");
                 }
             }
-            tails.push((lane.number, lane.sender.head()));
+            if !Defect::AckByEarlierBatch.planted() {
+                tails.push((lane.number, lane.sender.head()));
+            }
         }
         tails
     }
@@ -190,6 +230,13 @@ impl<T: Transport> Followers<T> {
 }
 
 impl<T: Transport> Lane<T> {
+    /// Opens a partition in the lane, once for each epoch.
+    fn bind(&mut self, partition: PartitionId, epoch: Epoch, next: u64) {
+        if self.partitions.insert(partition, epoch) != Some(epoch) {
+            self.push(&Control::BindPartition { partition, epoch, next }.slot());
+        }
+    }
+
     fn push(&mut self, slot: &Slot) {
         let pushed = self.sender.push(slot);
         assert!(pushed.is_ok(), "the room was checked");
@@ -208,6 +255,10 @@ impl<T: Transport> Lane<T> {
                     Some(Ok(Control::BindPartition { partition, .. })) => partition,
                     Some(_) => continue,
                 };
+                if Defect::RefusalCountsAsTaken.planted() {
+                    continue;
+                }
+                self.out_of_step.insert(partition);
                 fenced += usize::from(ledger.fence(partition));
             }
         }
@@ -345,7 +396,9 @@ impl<T: Transport> Source<T> {
         if ledger.standing(partition) != Standing::Replica {
             return Step::Refuse(Refusal::NotOwner);
         }
-        if next > ledger.store.next_sequence(partition).unwrap_or(1) {
+        // A copy that is shorter lacks something, and one that is longer has what the owner never
+        // had: ticks of an earlier owner that were not acknowledged. Both need a refill.
+        if next != ledger.store.next_sequence(partition).unwrap_or(1) {
             return Step::Refuse(Refusal::OutOfOrder);
         }
         self.partitions.insert(partition, Bound { epoch, next });
@@ -365,10 +418,9 @@ impl<T: Transport> Source<T> {
         let (index, low) = slot::producer_of(slot);
         let sequence = bound.next;
         bound.next += 1;
-        let end = ledger.store.next_sequence(partition).unwrap_or(1);
-        if sequence < end {
-            // Sent again over a new lane; it is here.
-            return Step::Done;
+        if sequence != ledger.store.next_sequence(partition).unwrap_or(1) {
+            self.partitions.remove(&partition);
+            return Step::Refuse(Refusal::OutOfOrder);
         }
         let Some(producer) = self.producers.get(&index).copied() else {
             return Step::Refuse(Refusal::UnknownProducer);

@@ -76,11 +76,17 @@ impl<X: Transport> Inlet<X> {
         let available = self.lane.poll().map_err(LaneEnd::Corrupt)?;
         if available == 0 {
             let hung_up = self.terms.hung_up.load(Ordering::Acquire);
-            // What was published before the sender went is visible now; look once more.
-            if hung_up && self.lane.poll().map_err(LaneEnd::Corrupt)? == 0 {
-                return Err(LaneEnd::HungUp);
+            // What was published before the sender went is visible now; look once more. What waits
+            // for replicas still has to become readable.
+            let over = hung_up && self.lane.poll().map_err(LaneEnd::Corrupt)? == 0;
+            return if over && self.settling.is_empty() { Err(LaneEnd::HungUp) } else { Ok(0) };
+        }
+        if self.recheck.is_some() {
+            // Earlier slots are refused before later ones: their sender relies on the order.
+            self.recheck(ledger);
+            if self.recheck.is_some() {
+                return Ok(0);
             }
-            return Ok(0);
         }
         let first = self.lane.consumed();
         let end = first + available.min(LANE_BATCH as u64);
@@ -132,8 +138,13 @@ impl<X: Transport> Inlet<X> {
                 followers.send(partition, sequence, slot, index, ledger);
                 Step::Done
             }
-            Ok(Taken::Duplicate) => {
+            Ok(Taken::Duplicate(partition)) => {
                 ledger.counters.duplicates += 1;
+                // It is here, but its replicas need not have it yet, nor may readers see it.
+                if ledger.standing(partition) == Standing::Leader {
+                    followers.confirm(partition, ledger);
+                    ledger.mark(partition);
+                }
                 Step::Done
             }
             Err(reason) => self.refuse(at, reason, ledger),

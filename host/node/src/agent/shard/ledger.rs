@@ -34,8 +34,8 @@ pub(super) enum Taken {
     Stored,
     /// Appended with this partition sequence; its replicas need it.
     Led(PartitionId, u64),
-    /// It was here already.
-    Duplicate,
+    /// It was here already, in this partition.
+    Duplicate(PartitionId),
 }
 
 pub(super) struct Ledger {
@@ -46,6 +46,8 @@ pub(super) struct Ledger {
     epochs: Vec<Epoch>,
     /// Whether any partition owned here has replicas.
     replicated: bool,
+    /// Partitions whose end is to be noted with the next batch, though it adds nothing to them.
+    marked: Vec<PartitionId>,
     draining: bool,
 }
 
@@ -58,6 +60,7 @@ impl Ledger {
             standings: Vec::new(),
             epochs: Vec::new(),
             replicated: false,
+            marked: Vec::new(),
             draining: false,
         }
     }
@@ -125,7 +128,7 @@ impl Ledger {
         let last = sequences.last(partition);
         match judge(last, slot::producer_of(slot).1) {
             Verdict::New => {}
-            Verdict::Duplicate => return Ok(Taken::Duplicate),
+            Verdict::Duplicate => return Ok(Taken::Duplicate(partition)),
             Verdict::Refused(reason) => return Err(reason),
         }
         let appended = self.store.append(series, &slot::tick_of(slot));
@@ -156,11 +159,19 @@ impl Ledger {
         Ok(())
     }
 
+    /// The next batch settles a tick that an earlier one appended to this partition: once it is
+    /// settled, readers must see it.
+    pub fn mark(&mut self, partition: PartitionId) {
+        if !self.marked.contains(&partition) {
+            self.marked.push(partition);
+        }
+    }
+
     /// Makes what was appended since the last call readable where this is the only copy, and says
     /// how far the others' watermarks may rise once their replicas have it: (partition, end of its
     /// sequences).
     pub fn publish(&mut self) -> Vec<(PartitionId, u64)> {
-        let (standings, mut led) = (&self.standings, Vec::new());
+        let (standings, mut led) = (&self.standings, core::mem::take(&mut self.marked));
         self.store.publish_where(|partition| {
             let standing = standings[partition.0 as usize];
             if standing == Standing::Leader {
@@ -214,8 +225,9 @@ impl Ledger {
                 self.close(partition);
                 self.open(partition, epoch);
             }
-            (Standing::Replica, Standing::Owner | Standing::Leader) => {
-                // Promoted: what this copy has is the truth now, all of it readable.
+            (Standing::Replica, Standing::Owner | Standing::Leader)
+            | (Standing::Leader | Standing::Fenced, Standing::Owner) => {
+                // Promoted, or the only copy left: what it has is the truth now, all of it readable.
                 let end = self.store.next_sequence(partition).unwrap_or(1);
                 self.raise(partition, end);
                 self.renew(partition, epoch);

@@ -18,6 +18,8 @@
 //!   and nothing queues up.
 //! * *the shard was paused*: it may append ticks under an old view. Replicas that moved on refuse
 //!   them, and a refused partition is fenced here until the view explains it.
+//! * *a replica's copy is not the owner's* (it took less of the last owner's ticks, or more): it
+//!   refuses to be bound, and is [out of step](Shard::out_of_step) until the log drops it.
 
 mod command;
 mod follow;
@@ -37,7 +39,7 @@ use std::sync::mpsc::Receiver as Commands;
 use zepto_client::message::ShardCounters;
 use zepto_core::time::Nanos;
 use zepto_core::view::{Destination, View};
-use zepto_core::{Incarnation, NodeId};
+use zepto_core::{Incarnation, NodeId, PartitionId};
 use zepto_store::Store;
 use zepto_transport::{Heap, Transport};
 
@@ -111,6 +113,13 @@ impl<T: Transport> Shard<T> {
     /// [`Command::Follower`].
     pub fn wanted(&self) -> &[Destination] {
         self.followers.wanted()
+    }
+
+    /// Replicas that cannot keep up with a partition owned here, because they refused part of it:
+    /// it takes no ticks until the log no longer counts them. A shard that works by an old view
+    /// names some too; the log knows the epoch.
+    pub fn out_of_step(&self) -> impl Iterator<Item = (PartitionId, NodeId)> + '_ {
+        self.followers.out_of_step()
     }
 
     /// What it did so far.

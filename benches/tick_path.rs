@@ -1,0 +1,180 @@
+//! The tick path, operation by operation, each beside its limit in the same run. The ratio is what
+//! counts: the limit is what this machine can do at all. See benches/README.md.
+
+use arc_swap::{ArcSwap, Cache};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use std::hint::black_box;
+use std::sync::Arc;
+use zepto_benches::{symbols, topology, view};
+use zepto_core::hash::{mix64, partition_of};
+use zepto_core::placement::{Candidate, Holder, plan};
+use zepto_core::{Epoch, Kind, PartitionId, Tick};
+use zepto_store::{Retention, Store, StoreConfig};
+use zepto_transport::mailbox::{LaneSpec, lane};
+use zepto_transport::{Heap, Receiver, Sender, Shm, Transport};
+
+const STREAM: usize = 1 << 16;
+
+fn route(c: &mut Criterion) {
+    let mut group = c.benchmark_group("route, 1000 nodes, any key");
+    group.throughput(Throughput::Elements(STREAM as u64));
+    let stream = symbols(STREAM, 1 << 20, false);
+    let compiled = view(1000, 16);
+    let table: Vec<u16> =
+        (0..1 << 16).map(|partition| compiled.destination(PartitionId(partition))).collect();
+    group.bench_function("limit: hash, shift, load", |b| {
+        b.iter(|| {
+            let sum =
+                |sum: u64, symbol: &u32| sum + u64::from(table[(mix64(0, *symbol) >> 48) as usize]);
+            stream.iter().fold(0, sum)
+        });
+    });
+    let swap = Arc::new(ArcSwap::from_pointee(compiled));
+    let mut cache = Cache::new(Arc::clone(&swap));
+    group.bench_function("ours: live view", |b| {
+        b.iter(|| {
+            let sum = |sum: u64, symbol: &u32| {
+                sum + u64::from(cache.load().route(0, *symbol).destination)
+            };
+            stream.iter().fold(0, sum)
+        });
+    });
+    group.finish();
+}
+
+fn membership(c: &mut Criterion) {
+    let mut group = c.benchmark_group("membership change, 1000 nodes, 65,536 partitions");
+    let placement = topology(1000, 16).placement;
+    let nodes: Vec<Candidate> =
+        (1..=1000).map(|id| Candidate { node: zepto_core::NodeId(id), weight: 100 }).collect();
+    let mut holders = vec![Holder::Nobody; 1 << 16];
+    for step in plan(&vec![Holder::Nobody; 1 << 16], &nodes) {
+        holders[step.partition.0 as usize] = Holder::Movable(step.to);
+    }
+    let mut more = nodes.clone();
+    more.push(Candidate { node: zepto_core::NodeId(1001), weight: 100 });
+    group.bench_function("limit: copy the placement", |b| b.iter(|| black_box(&placement).clone()));
+    group.bench_function("ours: plan one node more", |b| b.iter(|| plan(&holders, &more)));
+    group.bench_function("ours: compile the view", |b| {
+        b.iter_batched(
+            || placement.clone(),
+            zepto_core::view::View::compile,
+            BatchSize::LargeInput,
+        );
+    });
+    group.finish();
+}
+
+fn lanes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lane, 64 B slots, write, publish every 64, read, settle");
+    group.throughput(Throughput::Elements(STREAM as u64));
+    let mut ring = vec![[0u64; 8]; STREAM];
+    group.bench_function("limit: copy into a ring and out", |b| {
+        b.iter(|| {
+            let mut sum = 0;
+            for chunk in ring.chunks_mut(64) {
+                for (i, slot) in chunk.iter_mut().enumerate() {
+                    *slot = black_box([i as u64; 8]);
+                }
+                sum += chunk.iter().map(|slot| black_box(*slot)[7]).sum::<u64>();
+            }
+            sum
+        });
+    });
+    let spec = LaneSpec { nonce: 1, slots: STREAM as u32 };
+    let (mut sender, mut receiver) = lane(&Heap::default(), &Heap::default(), spec).expect("heap");
+    group.bench_function("ours: heap", |b| b.iter(|| pump(&mut sender, &mut receiver)));
+    let (mut sender, mut receiver) = lane(&Shm, &Shm, spec).expect("shared memory");
+    group.bench_function("ours: shared memory", |b| b.iter(|| pump(&mut sender, &mut receiver)));
+    group.finish();
+}
+
+/// Sends and settles one ring of slots on one thread.
+fn pump<T: Transport>(sender: &mut Sender<T>, receiver: &mut Receiver<T>) -> u64 {
+    let mut sum = 0;
+    for _ in 0..STREAM / 64 {
+        for i in 0..64u64 {
+            sender.push(&black_box([i; 8])).expect("the ring has room");
+        }
+        black_box(sender.publish());
+        let available = receiver.poll().expect("a lane in order");
+        let first = receiver.consumed();
+        for index in first..first + available {
+            sum += black_box(receiver.slot(index))[7];
+        }
+        receiver.consume(available);
+        receiver.settle(first + available);
+        receiver.publish();
+        let settled = sender.poll().expect("credit in order").settled;
+        assert!(sender.next_refusal().expect("refusals in order").is_none());
+        sender.release(settled);
+    }
+    sum
+}
+
+fn store(c: &mut Criterion) {
+    for (name, is_skewed) in [("uniform", false), ("skewed", true)] {
+        let mut group = c.benchmark_group(format!("append until readable, 8192 symbols, {name}"));
+        group.throughput(Throughput::Elements(STREAM as u64));
+        group.sample_size(20);
+        let ticks: Vec<Tick> = symbols(STREAM, 1 << 13, is_skewed)
+            .into_iter()
+            .zip(0..)
+            .map(|(symbol, i)| Tick {
+                event_time_ns: i,
+                symbol,
+                kind: Kind::TRADE,
+                price: 61_000_000_000_000 + i as i64,
+                size: 1_000_000,
+                ..Tick::default()
+            })
+            .collect();
+        group.bench_function("limit: one sequential log", |b| {
+            b.iter_batched(
+                || Vec::with_capacity(STREAM),
+                |mut log: Vec<Tick>| {
+                    ticks.iter().for_each(|tick| log.push(*tick));
+                    log
+                },
+                BatchSize::LargeInput,
+            );
+        });
+        group.bench_function("ours", |b| {
+            b.iter_batched(
+                || warm_store(&ticks),
+                |mut store| {
+                    for batch in ticks.chunks(256) {
+                        for tick in batch {
+                            let series = store.series(0, tick.symbol).expect("a warm series");
+                            store.append(series, tick).expect("room");
+                        }
+                        store.publish();
+                    }
+                    store
+                },
+                BatchSize::LargeInput,
+            );
+        });
+        group.finish();
+    }
+}
+
+/// A store that has seen every symbol, so that the bench appends and does not open.
+fn warm_store(ticks: &[Tick]) -> Store {
+    let retention = Retention { rows_per_series_max: None, bytes_max: None, age_max_ns: None };
+    let config = StoreConfig { partition_bits: 12, bytes_max: 4 << 30, retention };
+    let (mut store, _reader) = zepto_store::open(config).expect("a store");
+    for tick in ticks {
+        let partition = partition_of(0, tick.symbol, 12);
+        if !store.is_open(partition) {
+            store.open_partition(partition, Epoch(1), 1).expect("room");
+        }
+        let series = store.create_series(0, tick.symbol).expect("room");
+        store.append(series, tick).expect("room");
+    }
+    store.publish();
+    store
+}
+
+criterion_group!(benches, route, membership, lanes, store);
+criterion_main!(benches);

@@ -1,0 +1,79 @@
+//! `zepto-host run`: a node from its start to its stop.
+
+use crate::args::RunArgs;
+use serde_json::json;
+use std::io::Read;
+use tokio::task::spawn_blocking;
+use zepto_node::{StartError, start};
+use zepto_tools::failure::Failure;
+use zepto_tools::format;
+use zepto_tools::signal::Signals;
+use zepto_transport::Shm;
+
+/// Runs a node until it is told to stop or fails.
+pub async fn run(args: RunArgs) -> Result<(), Failure> {
+    let (print, announce, with_stdin) = (args.print_config, args.announce, args.exit_with_stdin);
+    let config = args.in_force()?;
+    if print {
+        return format::print(&config.print());
+    }
+    let mut signals = Signals::listen()?;
+    let mut stdin_ends = Box::pin(stdin_end(with_stdin));
+    let started = tokio::select! {
+        started = start::<Shm>(config) => started,
+        () = signals.next() => return Err(Failure::Interrupted),
+        () = &mut stdin_ends => return Err(Failure::Interrupted),
+    };
+    let mut node = started.map_err(|error| failure_of(&error))?;
+    let address = node.address().to_string();
+    tracing::info!(node = node.name(), address, incarnation = node.incarnation(), "serving");
+    if announce {
+        let incarnation = node.incarnation();
+        let line = json!({"node": node.name(), "address": address, "incarnation": incarnation});
+        format::print(&format!("{line}\n"))?;
+    }
+    let failed = tokio::select! {
+        why = node.failed() => Some(why),
+        () = signals.next() => None,
+        () = &mut stdin_ends => None,
+    };
+    match &failed {
+        Some(why) => tracing::error!(why, "stopping"),
+        None => tracing::info!("stopping; a second signal ends it at once"),
+    }
+    tokio::select! {
+        report = node.stop() => tracing::info!(%report, "stopped"),
+        () = signals.next() => return Err(Failure::Interrupted),
+    }
+    match failed {
+        Some(why) => Err(Failure::failed("the node failed", why)),
+        None => Ok(()),
+    }
+}
+
+/// Waits for the end of standard input, or for ever.
+async fn stdin_end(wanted: bool) {
+    if !wanted {
+        return core::future::pending().await;
+    }
+    let ended = spawn_blocking(|| {
+        let mut bytes = [0; 256];
+        let mut input = std::io::stdin().lock();
+        // What comes is of no interest; an input that fails is over as well.
+        while input.read(&mut bytes).is_ok_and(|read| read > 0) {}
+    });
+    if let Err(error) = ended.await {
+        tracing::error!(%error, "cannot watch the standard input");
+    }
+}
+
+fn failure_of(error: &StartError) -> Failure {
+    let text = format!("cannot start the node: {error}");
+    match error {
+        StartError::Config(_) | StartError::Insecure(_) | StartError::Advertise(_) => {
+            Failure::Usage(text)
+        }
+        StartError::Join(_) => Failure::Unreachable(text),
+        _ => Failure::Failed(text),
+    }
+}

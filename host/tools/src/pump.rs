@@ -1,0 +1,282 @@
+//! Moves a feed into a cluster through one producer, and keeps the books on the way.
+//!
+//! Runs on a thread that may block, one batch at a time: read rows, ask for the ids of names that
+//! are new, ingest. The caller sees each batch after it was taken, so its own account covers
+//! exactly what was sent. Whatever ends it, the report says what became of every row. It waits as
+//! long as the cluster acknowledges anything at all, and a bounded time when it does not.
+
+use core::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use thiserror::Error;
+use zepto_abi::Tick;
+use zepto_client::producer::{Account, IngestError};
+use zepto_client::{ClientError, TickProducer};
+use zepto_core::time::Nanos;
+
+use crate::feed::{Feed, FeedError, Row};
+
+/// Rows that are read, sent and accounted for at a time: they stay in the second-level cache.
+const BATCH_ROWS: usize = 4096;
+/// Time between two looks at whether to stop, while there is no room.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Time without any acknowledgement after which the cluster is given up.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// Time for the control log to issue the ids of a batch of names.
+const INTERN_WITHIN: Duration = Duration::from_secs(15);
+
+/// How far a pump has got, for those who watch it, and their way to stop it.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    sent: AtomicU64,
+    settled: AtomicU64,
+    feed_done: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Gauges {
+    /// Rows that the producer took.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Rows that were acknowledged.
+    pub fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// How much of the feed was read, in its own unit.
+    pub fn feed_done(&self) -> u64 {
+        self.feed_done.load(Ordering::Relaxed)
+    }
+
+    /// Tells the pump to end as soon as it can.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Whether it was told to.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+/// Where rows go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Target {
+    /// Table of the symbols.
+    pub table: u16,
+    /// Number of the feed's first row, which its tick carries in the first user word.
+    pub first_row: u64,
+}
+
+/// Why not all of a feed was sent or acknowledged.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PumpError {
+    /// The feed has an error. Rows before it were sent.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// The cluster issues no symbol ids. Rows before the new names were sent.
+    #[error("no ids for new symbols: {0}")]
+    Symbols(#[source] ClientError),
+    /// A row's partition has no owner that lives. Rows before it were sent.
+    #[error("row {row} cannot be sent: its partition is offline, node {owner:?} is gone")]
+    Offline {
+        /// The row.
+        row: u64,
+        /// The node that owned it.
+        owner: String,
+    },
+    /// A row was not taken.
+    #[error("row {row} cannot be sent: {error}")]
+    Ingest {
+        /// The row.
+        row: u64,
+        /// Why.
+        error: IngestError,
+    },
+    /// Nothing was acknowledged for a long time. What is in flight may be stored or not.
+    #[error("nothing was acknowledged for {} s", STALLED_AFTER.as_secs())]
+    Stalled,
+    /// [`Gauges::stop`] was called. What is in flight may be stored or not.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// What became of a feed.
+#[derive(Debug)]
+pub struct Pumped {
+    /// What became of every row that was taken.
+    pub account: Account,
+    /// By index of the feed's names: the cluster's id.
+    pub ids: Vec<u32>,
+    /// From the first row taken to the last acknowledgement.
+    pub elapsed: Duration,
+    /// Whether it all went well.
+    pub end: Result<(), PumpError>,
+}
+
+/// Sends the whole feed and waits until all of it is acknowledged or refused. To be called on a
+/// thread that may block, not in a task. `sent` sees the feed's names and each batch of rows that
+/// was taken, in order.
+pub fn pump(
+    producer: TickProducer,
+    feed: &mut dyn Feed,
+    target: Target,
+    gauges: &Gauges,
+    mut sent: impl FnMut(&[String], &[Row]),
+) -> Pumped {
+    let started = producer.now();
+    let progress = Progress { settled: 0, at: started };
+    let mut pump =
+        Pump { producer, target, gauges, ids: Vec::new(), row: target.first_row, progress };
+    let mut first = None;
+    let fed = pump.feed(feed, &mut first, &mut sent);
+    // What was taken is settled whatever came after it, unless somebody is in a hurry.
+    let settled = match fed {
+        Err(PumpError::Stopped | PumpError::Stalled) => Ok(()),
+        _ => pump.settle(),
+    };
+    let elapsed = pump.producer.now().since(first.unwrap_or(started));
+    Pumped { account: pump.producer.account(), ids: pump.ids, elapsed, end: fed.and(settled) }
+}
+
+struct Pump<'a> {
+    producer: TickProducer,
+    target: Target,
+    gauges: &'a Gauges,
+    /// By index of the feed's names: the cluster's id.
+    ids: Vec<u32>,
+    row: u64,
+    progress: Progress,
+}
+
+/// When something was acknowledged last.
+struct Progress {
+    settled: u64,
+    at: Nanos,
+}
+
+impl Pump<'_> {
+    fn feed(
+        &mut self,
+        feed: &mut dyn Feed,
+        first: &mut Option<Nanos>,
+        sent: &mut impl FnMut(&[String], &[Row]),
+    ) -> Result<(), PumpError> {
+        let mut rows = Vec::with_capacity(BATCH_ROWS);
+        loop {
+            rows.clear();
+            let read = feed.next_batch(&mut rows, BATCH_ROWS);
+            self.learn(feed.names())?;
+            first.get_or_insert_with(|| self.producer.now());
+            let before = self.row;
+            let taken = rows.iter().try_for_each(|row| self.take(row));
+            sent(feed.names(), &rows[..(self.row - before) as usize]);
+            self.producer.poll();
+            self.gauges.sent.store(self.row - self.target.first_row, Ordering::Relaxed);
+            self.gauges.settled.store(self.producer.account().settled, Ordering::Relaxed);
+            self.gauges.feed_done.store(feed.progress().done, Ordering::Relaxed);
+            taken?;
+            if self.gauges.is_stopped() {
+                return Err(PumpError::Stopped);
+            }
+            if read? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks for the ids of names that are new.
+    fn learn(&mut self, names: &[String]) -> Result<(), PumpError> {
+        let new = names.get(self.ids.len()..).unwrap_or_default();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let ids = self.producer.symbols(new, INTERN_WITHIN).map_err(PumpError::Symbols)?;
+        self.ids.extend(ids);
+        Ok(())
+    }
+
+    #[inline]
+    fn take(&mut self, row: &Row) -> Result<(), PumpError> {
+        let tick = Tick {
+            event_time_ns: row.event_time_ns,
+            symbol: self.ids.get(row.symbol as usize).copied().unwrap_or(u32::MAX),
+            table: self.target.table,
+            kind: row.kind,
+            price: row.price,
+            size: row.size,
+            user: [self.row, 0],
+            ..Tick::default()
+        };
+        match self.producer.ingest_wait(&tick, LOOK_EVERY) {
+            Ok(()) => {
+                self.row += 1;
+                Ok(())
+            }
+            Err(error) => self.take_late(&tick, error),
+        }
+    }
+
+    #[cold]
+    fn take_late(&mut self, tick: &Tick, mut error: IngestError) -> Result<(), PumpError> {
+        self.wait_begins();
+        while error == IngestError::Busy {
+            self.look()?;
+            match self.producer.ingest_wait(tick, LOOK_EVERY) {
+                Ok(()) => {
+                    self.row += 1;
+                    return Ok(());
+                }
+                Err(next) => error = next,
+            }
+        }
+        let row = self.row;
+        Err(match error {
+            IngestError::Offline => {
+                let view = self.producer.view();
+                let owner = view.owner(view.route(tick.table, tick.symbol).partition);
+                let owner = owner.map_or_else(|| "nobody".into(), |member| member.name.clone());
+                PumpError::Offline { row, owner }
+            }
+            error => PumpError::Ingest { row, error },
+        })
+    }
+
+    /// Waits until everything is acknowledged or refused.
+    fn settle(&mut self) -> Result<(), PumpError> {
+        self.wait_begins();
+        loop {
+            let account = self.producer.flush(LOOK_EVERY);
+            self.gauges.settled.store(account.settled, Ordering::Relaxed);
+            if account.is_final() {
+                return Ok(());
+            }
+            self.look()?;
+        }
+    }
+
+    /// The time that the feed took is no time without an answer.
+    fn wait_begins(&mut self) {
+        let settled = self.producer.account().settled;
+        self.progress = Progress { settled, at: self.producer.now() };
+    }
+
+    /// Whether there is a reason not to wait any longer.
+    fn look(&mut self) -> Result<(), PumpError> {
+        if self.gauges.is_stopped() {
+            return Err(PumpError::Stopped);
+        }
+        let (settled, now) = (self.producer.account().settled, self.producer.now());
+        self.gauges.settled.store(settled, Ordering::Relaxed);
+        if settled != self.progress.settled {
+            self.progress = Progress { settled, at: now };
+        }
+        if now.since(self.progress.at) > STALLED_AFTER {
+            return Err(PumpError::Stalled);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! `zepto-host status`: what one node says about itself and thinks of the others.
+
+use core::time::Duration;
+
+use clap::Args;
+use zepto_client::message::{Request, Response, Status};
+use zepto_client::{ask_once, unexpected};
+use zepto_core::topology::MemberState;
+
+use crate::failure::Failure;
+use crate::format::{self, Align, Table};
+
+/// Time for the node to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Show a node, its cluster's members and what is stored
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  zepto-host status --at localhost:9000
+  zepto-host status --at localhost:9000 --json | jq '.members[].state'
+
+JOINING, ACTIVE, LEAVING and DEAD are decisions of the whole cluster; SUSPECT is the opinion of the
+node that answers.")]
+pub struct StatusArgs {
+    /// Address of the node, host:port
+    #[arg(long, value_name = "ADDR")]
+    pub at: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the node does not answer.
+pub async fn run(args: StatusArgs) -> Result<(), Failure> {
+    let doing = format!("status at {}", args.at);
+    let asked = ask_once(&args.at, &Request::Status, ANSWER_WITHIN).await;
+    let status = match asked {
+        Ok(Response::Status(status)) => Ok(status),
+        Ok(other) => Err(unexpected(&other)),
+        Err(error) => Err(error),
+    };
+    let status = status.map_err(|error| Failure::of_client(&doing, &error))?;
+    if args.json {
+        let object =
+            serde_json::to_string(&*status).map_err(|error| Failure::failed(&doing, error))?;
+        return format::print(&format!("{object}\n"));
+    }
+    format::print(&text(&status))
+}
+
+/// The state of a member as its observer puts it.
+pub fn show_state(state: MemberState, is_suspect: bool) -> &'static str {
+    match state {
+        MemberState::Active if is_suspect => "SUSPECT",
+        MemberState::Joining => "JOINING",
+        MemberState::Active => "ACTIVE",
+        MemberState::Leaving => "LEAVING",
+        MemberState::Dead => "DEAD",
+    }
+}
+
+fn text(status: &Status) -> String {
+    let log = if status.leader { ", keeps the control log" } else { "" };
+    let mut text = format!(
+        "node      {} (id {}, incarnation {}){log}\n\
+         cluster   {}, {} partitions, copies {}, {} symbols\n\
+         topology  index {}, hash {:016x}\n\
+         program   {} over {}, up {}\n\
+         store     {} ticks, {}, {} series in {} partitions; {} appended, {} expired, {} refused\n\n",
+        status.name,
+        status.node,
+        status.incarnation,
+        status.cluster,
+        status.partitions,
+        status.copies,
+        format::count(status.symbols.into()),
+        status.topology_index,
+        status.topology_hash,
+        status.version,
+        status.transport,
+        format::seconds(Duration::from_millis(status.uptime_ms)),
+        format::count(status.store.rows),
+        format::bytes(status.store.bytes),
+        format::count(status.store.series),
+        format::count(status.store.partitions),
+        format::count(status.store.appended),
+        format::count(expired(status)),
+        format::count(status.store.refused_full),
+    );
+    text.push_str(&members(status));
+    text.push('\n');
+    text.push_str(&shards(status));
+    text
+}
+
+fn expired(status: &Status) -> u64 {
+    let store = &status.store;
+    store.expired_by_count + store.expired_by_bytes + store.expired_by_age
+}
+
+fn members(status: &Status) -> String {
+    use Align::{Left, Right};
+    let mut table = Table::new(&[
+        ("MEMBER", Left),
+        ("ID", Right),
+        ("INCARNATION", Right),
+        ("STATE", Left),
+        ("SILENT", Right),
+        ("PARTITIONS", Right),
+        ("ADDRESS", Left),
+    ]);
+    for member in &status.members {
+        table.row([
+            member.name.clone(),
+            member.node.to_string(),
+            member.incarnation.to_string(),
+            show_state(member.state, member.suspect).to_owned(),
+            member.silent_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms")),
+            member.partitions.to_string(),
+            member.address.clone(),
+        ]);
+    }
+    table.take_text()
+}
+
+fn shards(status: &Status) -> String {
+    use Align::Right;
+    let mut table = Table::new(&[
+        ("SHARD", Right),
+        ("LANES", Right),
+        ("APPENDED", Right),
+        ("DUPLICATES", Right),
+        ("REFUSED", Right),
+        ("REPLICATED", Right),
+        ("CORRUPT LANES", Right),
+        ("REFUSED LANES", Right),
+    ]);
+    for (number, shard) in status.shards.iter().enumerate() {
+        let counts = [
+            number as u64,
+            shard.lanes,
+            shard.appended,
+            shard.duplicates,
+            shard.refused,
+            shard.replicated,
+            shard.corrupt_lanes,
+            shard.refused_lanes,
+        ];
+        table.row(counts.map(format::count));
+    }
+    table.take_text()
+}
+
+#[cfg(test)]
+mod tests {
+    use zepto_client::message::{MemberStatus, ShardCounters};
+    use zepto_core::{Incarnation, NodeId};
+    use zepto_store::StoreCounters;
+
+    use super::*;
+
+    fn status() -> Status {
+        let member = |name: &str, node, state, suspect, silent_ms| MemberStatus {
+            name: name.into(),
+            node: NodeId(node),
+            incarnation: Incarnation(7),
+            state,
+            suspect,
+            silent_ms,
+            address: format!("127.0.0.1:900{node}"),
+            partitions: 2048,
+        };
+        Status {
+            name: "a".into(),
+            node: NodeId(1),
+            incarnation: Incarnation(7),
+            cluster: "c0ffee".into(),
+            version: "0.1.0".into(),
+            leader: true,
+            topology_index: 9,
+            topology_hash: 255,
+            copies: 1,
+            partitions: 4096,
+            symbols: 1000,
+            transport: "shm".into(),
+            members: vec![
+                member("a", 1, MemberState::Active, false, None),
+                member("b", 2, MemberState::Active, true, Some(900)),
+                member("c", 3, MemberState::Dead, true, Some(9000)),
+            ],
+            store: StoreCounters { rows: 1_000_000, bytes: 3 << 20, ..Default::default() },
+            shards: vec![ShardCounters { appended: 1234, ..Default::default() }],
+            uptime_ms: 1500,
+        }
+    }
+
+    #[test]
+    fn a_person_sees_members_with_their_states_and_partitions() {
+        let text = text(&status());
+        assert!(text.starts_with("node      a (id 1, incarnation 7), keeps the control log\n"));
+        assert!(text.contains("1,000,000 ticks, 3.0 MiB"), "{text}");
+        let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
+        let b: Vec<&str> = line("b ").split_whitespace().collect();
+        assert_eq!(b, ["b", "2", "7", "SUSPECT", "900", "ms", "2048", "127.0.0.1:9002"]);
+        assert!(line("c ").contains("DEAD"), "a decision outweighs an opinion");
+        assert!(text.contains("1,234"), "{text}");
+    }
+
+    #[test]
+    fn json_has_states_in_words() {
+        let json = serde_json::to_value(status()).unwrap();
+        assert_eq!(json["members"][2]["state"], "DEAD");
+        assert_eq!(json["members"][1]["suspect"], true);
+        assert_eq!(json["members"][0]["silent_ms"], serde_json::Value::Null);
+        assert_eq!(json["store"]["rows"], 1_000_000);
+    }
+}

@@ -1,0 +1,171 @@
+//! The main job: `zepto-host demo`, with its answers, its ends and what it leaves behind.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+use zepto_tests::harness::process::zepto_host;
+use zepto_tests::harness::system::{Seen, children, entries, is_running, segments_left};
+use zepto_tests::harness::{Ended, LONG, Process, SOON, Watchdog, data, eventually};
+
+/// The keys that the contract of `--json` names, in its order.
+const KEYS: [&str; 10] = [
+    "nodes",
+    "sent",
+    "acked",
+    "stored",
+    "lost",
+    "duplicates",
+    "mismatches",
+    "ticks_per_s",
+    "symbols",
+    "seconds",
+];
+
+/// A demo whose temporary files all go into one directory, to be seen when it has ended.
+fn demo(arguments: &[&str]) -> (Command, TempDir) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = zepto_host(["demo"]);
+    command.args(arguments).env("TMPDIR", directory.path());
+    (command, directory)
+}
+
+#[track_caller]
+fn run(arguments: &[&str]) -> Ended {
+    let (command, directory) = demo(arguments);
+    let ended = Process::spawn(command).wait(LONG);
+    nothing_is_left(directory.path());
+    ended
+}
+
+#[track_caller]
+fn nothing_is_left(directory: &Path) {
+    assert_eq!(entries(directory), Vec::<String>::new(), "temporary files are left");
+    assert_eq!(segments_left(), Vec::<String>::new(), "shared memory is left");
+}
+
+/// A demo with its three nodes, in the midst of its work.
+fn running(ticks: &str) -> (Process, Vec<Seen>, TempDir) {
+    let (command, directory) = demo(&["--ticks", ticks, "--json"]);
+    let demo = Process::spawn(command);
+    let nodes = eventually("the demo has three nodes", SOON, || {
+        let children = children(demo.id());
+        (children.len() == 3).then_some(children)
+    });
+    // Its last node is a process already; the feed takes much longer than this.
+    zepto_tests::harness::pause(std::time::Duration::from_secs(2));
+    (demo, nodes, directory)
+}
+
+#[track_caller]
+fn assert_clean(report: &Value, ticks: u64) {
+    for key in ["sent", "acked", "stored"] {
+        assert_eq!(report[key], json!(ticks), "{key} in {report}");
+    }
+    for key in ["lost", "duplicates", "mismatches"] {
+        assert_eq!(report[key], json!(0), "{key} in {report}");
+    }
+}
+
+#[test]
+fn the_real_file_loses_nothing_and_every_node_agrees() {
+    let _watchdog = Watchdog::new(2 * LONG);
+    let Some((file, expected)) = data::real() else { return };
+    let file = file.to_string_lossy();
+    let report = run(&["--input", &file, "--json"]).code(0).last_json();
+    assert_clean(&report, 2_062_415);
+    assert_eq!(report["nodes"], 3);
+    let symbols = expected["symbols"].as_object().expect("symbols").len();
+    assert_eq!(report["symbols"], symbols);
+}
+
+#[test]
+fn the_last_line_of_json_has_the_promised_keys_and_no_others() {
+    let _watchdog = Watchdog::new(LONG);
+    let report = run(&["--ticks", "20000", "--symbols", "100", "--json"]).code(0).last_json();
+    let keys = report.as_object().expect("an object").keys().map(String::as_str);
+    let (mut keys, mut promised) = (keys.collect::<Vec<_>>(), KEYS.to_vec());
+    keys.sort_unstable();
+    promised.sort_unstable();
+    assert_eq!(keys, promised);
+    assert_clean(&report, 20_000);
+    assert!(report["ticks_per_s"].as_f64() > Some(0.0), "{report}");
+}
+
+#[test]
+fn the_same_seed_feeds_the_same_ticks_and_another_seed_others() {
+    let _watchdog = Watchdog::new(LONG);
+    let answers = |seed: &str| {
+        let ended = run(&["--ticks", "20000", "--symbols", "2000", "--seed", seed, "--json"]);
+        let report = ended.code(0).last_json();
+        assert_clean(&report, 20_000);
+        // How many of 2,000 Zipf symbols occur depends on nothing but the feed.
+        report["symbols"].clone()
+    };
+    let first = answers("7");
+    assert_eq!(answers("7"), first);
+    assert_ne!(answers("8"), first);
+}
+
+#[test]
+fn a_demo_of_one_or_five_nodes_works_too() {
+    let _watchdog = Watchdog::new(LONG);
+    for nodes in ["1", "5"] {
+        let report = run(&["--nodes", nodes, "--ticks", "20000", "--json"]).code(0).last_json();
+        assert_clean(&report, 20_000);
+        assert_eq!(report["nodes"].to_string(), nodes);
+    }
+}
+
+#[test]
+fn a_malformed_line_ends_the_demo_unless_it_may_be_skipped() {
+    let _watchdog = Watchdog::new(LONG);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("bad.csv");
+    let rows = "1,A,trade,1.5,2\n1,A,trade,x,2\n2,B,bid,3,4\n";
+    fs::write(&file, format!("{}{rows}", data::HEADER)).expect("a file");
+    let file = file.to_string_lossy();
+    run(&["--input", &file, "--json"]).code(1).says(&["bad.csv:3", "\"x\""]);
+    let skipped = run(&["--input", &file, "--skip-bad", "--json"]).code(0);
+    let report = skipped.says(&["bad.csv:3"]).last_json();
+    assert_clean(&report, 2);
+}
+
+#[test]
+fn a_demo_says_which_node_was_killed_and_fails() {
+    let _watchdog = Watchdog::new(LONG);
+    let (demo, nodes, directory) = running("20000000");
+    let victim = &nodes[1];
+    let name = victim.option("--node-id").expect("its name").to_owned();
+    let pid = rustix::process::Pid::from_raw(victim.pid.cast_signed()).expect("an id");
+    rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
+    demo.wait(SOON).code(1).says(&[&name, "signal"]);
+    assert!(!nodes.iter().any(|node| is_running(node.pid)), "a node goes on without its demo");
+    nothing_is_left(directory.path());
+}
+
+#[test]
+fn ctrl_c_ends_the_demo_with_its_nodes_and_leaves_nothing() {
+    let _watchdog = Watchdog::new(LONG);
+    for signal in [Signal::INT, Signal::TERM] {
+        let (demo, nodes, directory) = running("20000000");
+        demo.signal(signal);
+        demo.wait(SOON).code(130);
+        assert!(!nodes.iter().any(|node| is_running(node.pid)), "a node goes on without its demo");
+        nothing_is_left(directory.path());
+    }
+}
+
+#[test]
+fn nodes_end_when_their_demo_is_killed() {
+    let _watchdog = Watchdog::new(LONG);
+    let (demo, nodes, _directory) = running("20000000");
+    demo.signal(Signal::KILL);
+    drop(demo);
+    eventually("its nodes have ended", SOON, || {
+        (!nodes.iter().any(|node| is_running(node.pid))).then_some(())
+    });
+    assert_eq!(segments_left(), Vec::<String>::new());
+}

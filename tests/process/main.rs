@@ -1,0 +1,12 @@
+//! `zepto-host` as its users run it: real processes, real files, real signals, bad input.
+//!
+//! Everything is seen from outside: exit codes, standard output, standard error, what is left on
+//! the machine. Lacks timing: a test says what happens, and waits long enough for a slow machine.
+
+mod answers;
+mod deaths;
+mod demo;
+mod load;
+mod refusals;
+mod restarts;
+mod tools;

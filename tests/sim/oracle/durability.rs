@@ -1,0 +1,67 @@
+//! O1, guarantee G1: a tick that was acknowledged with `replicated` durability is in every in-sync
+//! replica by then, and readable at the final owner, content and all.
+//!
+//! With one copy a crash may lose what was acknowledged; then only the first half is checked.
+
+use super::{Content, Oracle, Verdict, ensure, name};
+use crate::sim::feeder::tick_of;
+use std::collections::BTreeSet;
+use zepto_core::slot::{self, Slot};
+use zepto_core::topology::Placement;
+use zepto_core::{Incarnation, NodeId, PartitionId, Tick};
+
+/// What replicas took and what was acknowledged.
+#[derive(Default)]
+pub struct Durability {
+    held: BTreeSet<(NodeId, Incarnation, u64)>,
+    settled: BTreeSet<u64>,
+}
+
+impl Durability {
+    /// A replica took a tick.
+    pub fn replicated(&mut self, node: NodeId, incarnation: Incarnation, slot: &Slot) {
+        self.held.insert((node, incarnation, slot[6]));
+    }
+
+    /// An owner acknowledged a tick, working by a placement.
+    pub fn settled(&mut self, slot: &Slot, partition: PartitionId, by: &Placement) -> Verdict {
+        let id = slot[6];
+        let Some(assignment) = by.assignment(partition) else { return Ok(()) };
+        for replica in assignment.replicas() {
+            let incarnation = by.member(replica).map_or(Incarnation(0), |m| m.incarnation);
+            let held = self.held.contains(&(replica, incarnation, id));
+            ensure(Oracle::Durability, held, || {
+                format!(
+                    "{} of {partition} was acknowledged, replica {replica} has not got it",
+                    name(id)
+                )
+            })?;
+        }
+        self.settled.insert(id);
+        Ok(())
+    }
+
+    /// Whatever is readable is as it was sent, and nothing acknowledged is missing.
+    pub fn at_end(&self, contents: &[Content], may_lose: bool) -> Verdict {
+        let mut readable = BTreeSet::new();
+        for tick in contents.iter().flat_map(|content| &content.ticks) {
+            let sent = Tick { sequence: tick.sequence, ..tick_of(tick.user[0], tick.symbol) };
+            ensure(Oracle::Durability, *tick == sent, || format!("{tick:?} was sent as {sent:?}"))?;
+            readable.insert(tick.user[0]);
+        }
+        let lost = self.settled.difference(&readable).next();
+        ensure(Oracle::Durability, may_lose || lost.is_none(), || {
+            let count = self.settled.difference(&readable).count();
+            let first = lost.map_or(String::new(), |id| name(*id));
+            format!(
+                "{count} acknowledged ticks are not at their final owners, the first is {first}"
+            )
+        })
+    }
+}
+
+/// The partition of a slot among 2^`bits`.
+pub fn partition_of(slot: &Slot, bits: u8) -> PartitionId {
+    let (table, symbol) = slot::series_of(slot);
+    zepto_core::hash::partition_of(table, symbol, bits)
+}

@@ -1,0 +1,482 @@
+//! One schedule: three nodes, their producers and the log, run event by event in virtual time on
+//! one thread.
+//!
+//! Two phases. In the first, faults strike as planned; in the second they are over, producers send
+//! a little more, and everything has to come to its end within bounded time. Oracles look on all
+//! along and at the stores at the end.
+//!
+//! Not simulated here: lanes over RPC (the same agents see a mailbox either way), the refill of a
+//! lost copy (no command does it yet), and a broken lane to a replica that lives, whose resending
+//! belongs to the refill. A stalled one is.
+
+use super::feeder::{Exchange, Feeder};
+use super::log::Log;
+use super::machine::{Clock, Machine};
+use super::oracle::conservation::Conservation;
+use super::oracle::durability::{Durability, partition_of};
+use super::oracle::writer::OneWriter;
+use super::oracle::{Content, Failure, Oracle, Verdict, duplicates, ensure, fence, order};
+use super::plan::{Fault, NODES, Plan};
+use super::rng::Rng;
+use super::trace::Trace;
+use super::transport::{Network, Party};
+use super::watch::{Seen, Watch};
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use zepto_core::topology::Command;
+use zepto_core::view::Destination;
+use zepto_core::{Incarnation, NodeId, PartitionId};
+
+/// Virtual time after the faults within which everything must have come to its end.
+const SETTLE_WITHIN_NS: u64 = 3_000_000_000;
+/// Ticks that each producer offers once the faults are over.
+const TICKS_AFTER: u64 = 24;
+/// Steps without effect after which an agent is called less often.
+const IDLE_STEPS: u32 = 8;
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    /// A node's shard runs.
+    Node(usize, Incarnation),
+    /// A producer's thread runs.
+    Producer(usize),
+    /// A message brings a view.
+    View(Party, u64),
+    /// Somebody asks the log what is new.
+    Pull(Party),
+    /// A lane that a producer asked for.
+    Open(usize, Destination, Incarnation),
+    /// A lane that an owner wants to a replica.
+    OpenReplica(usize, Incarnation, Destination),
+    /// A sender or a receiver learns that the other end is gone.
+    HangUp(usize, End),
+    /// The operator looks around.
+    Operate,
+    /// An entry reaches the log.
+    Commit(Command),
+    /// A node starts again.
+    Restart(usize, Incarnation),
+    /// A planned fault strikes.
+    Fault(usize),
+    /// A reader looks at a node's partitions.
+    Read(usize),
+    /// The faults are over.
+    Heal,
+}
+
+/// Which end of a lane learns something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Sender,
+    Receiver,
+}
+
+/// A producer's lane, as whoever opened it knows it.
+pub(super) struct OpenLane {
+    pub producer: usize,
+    pub node: NodeId,
+    pub slots_link: u32,
+    pub sender_gone: Arc<AtomicBool>,
+    pub receiver_gone: Arc<AtomicBool>,
+}
+
+/// A schedule under way.
+pub struct World {
+    pub(super) plan: Plan,
+    pub(super) network: Rc<Network>,
+    pub(super) rng: Rng,
+    pub(super) log: Log,
+    pub(super) machines: Vec<Machine>,
+    pub(super) feeders: Vec<Feeder>,
+    pub(super) exchange: Rc<RefCell<Exchange>>,
+    pub(super) lanes: Vec<OpenLane>,
+    pub(super) watch: Watch,
+    /// (from, to, until): no message of the log gets through.
+    pub(super) partitions: Vec<(Party, Party, u64)>,
+    pub(super) healed: bool,
+    /// Some partition was lost with its only copy.
+    pub(super) lost_data: bool,
+    durability: Durability,
+    writer: OneWriter,
+    conservation: Conservation,
+    queue: BinaryHeap<Reverse<(u64, u64, EventBox)>>,
+    scheduled: u64,
+    next_fault: usize,
+}
+
+/// An event in the queue; only time and number order it.
+struct EventBox(Event);
+
+impl PartialEq for EventBox {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+impl Eq for EventBox {}
+impl PartialOrd for EventBox {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for EventBox {
+    fn cmp(&self, _: &Self) -> core::cmp::Ordering {
+        core::cmp::Ordering::Equal
+    }
+}
+
+impl World {
+    /// A cluster that has just come up.
+    pub fn new(plan: Plan, rng: Rng, trace: Trace) -> Self {
+        let mut rng = rng;
+        let network = Network::new(rng.split(), plan.travel, trace);
+        let log = Log::new(plan.bits, plan.copies, NODES, &mut rng);
+        let exchange = Rc::new(RefCell::new(Exchange::default()));
+        let machines = (1..=NODES).map(|id| Machine::new(id, Clock::draw(&mut rng))).collect();
+        let feeders = plan.producers.iter().zip(0..);
+        let feeders = feeders
+            .map(|(producer, n)| Feeder::new(n, *producer, plan.bits, &exchange, rng.split()))
+            .collect();
+        let mut world = Self {
+            network,
+            rng,
+            log,
+            machines,
+            feeders,
+            exchange,
+            lanes: Vec::new(),
+            watch: Watch::new(plan.bits),
+            partitions: Vec::new(),
+            healed: false,
+            lost_data: false,
+            durability: Durability::default(),
+            writer: OneWriter::default(),
+            conservation: Conservation::default(),
+            queue: BinaryHeap::new(),
+            scheduled: 0,
+            next_fault: 0,
+            plan,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for node in 0..self.machines.len() {
+            self.machines[node].start(&self.plan);
+            self.started(node);
+            self.at(self.log.first, Event::Read(node));
+        }
+        for producer in 0..self.feeders.len() {
+            let party = self.feeders[producer].party();
+            self.at(0, Event::View(party, self.log.first));
+            self.at(self.plan.pull_ns, Event::Pull(party));
+            self.at(self.feeders[producer].plan.begin_ns, Event::Producer(producer));
+        }
+        for fault in 0..self.plan.faults.len() {
+            self.at(self.plan.faults[fault].0, Event::Fault(fault));
+        }
+        self.at(self.plan.heal_ns, Event::Heal);
+        self.at(self.plan.detect_ns, Event::Operate);
+    }
+
+    /// A process has just started: it will step, and hear of the log.
+    pub(super) fn started(&mut self, node: usize) {
+        let (party, incarnation) = (self.machines[node].party(), self.machines[node].incarnation);
+        let now = self.now();
+        let first = self.rng.below(self.plan.step_ns);
+        self.at(now + first, Event::Node(node, incarnation));
+        self.message(party, self.log.index());
+        self.at(now + self.plan.pull_ns, Event::Pull(party));
+    }
+
+    /// Runs to the end. The first thing that an oracle finds ends it.
+    pub fn run(&mut self) -> Verdict {
+        let deadline = self.plan.heal_ns + SETTLE_WITHIN_NS;
+        while let Some(Reverse((at, _, EventBox(event)))) = self.queue.pop() {
+            self.network.advance_to(at);
+            if at > deadline {
+                return self.unsettled();
+            }
+            self.happen(event)?;
+            if self.healed && self.feeders.iter().all(Feeder::is_done) && self.is_whole() {
+                break;
+            }
+        }
+        self.at_end()
+    }
+
+    /// What happened.
+    pub fn trace(&self) -> &Trace {
+        &self.network.trace
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.network.now()
+    }
+
+    pub(super) fn at(&mut self, time: u64, event: Event) {
+        self.scheduled += 1;
+        self.queue.push(Reverse((time, self.scheduled, EventBox(event))));
+    }
+
+    pub(super) fn after(&mut self, ns: u64, event: Event) {
+        self.at(self.now() + ns, event);
+    }
+
+    fn happen(&mut self, event: Event) -> Verdict {
+        let now = self.now();
+        let kind = match &event {
+            Event::Node(node, _) => *node as u64,
+            Event::Producer(producer) => 10 + *producer as u64,
+            Event::View(party, index) => u64::from(*party) << 32 | index,
+            other => {
+                self.network.trace.say(|| format!("{now:>12} {other:?}"));
+                1 << 60
+            }
+        };
+        self.network.trace.mix(&[now, kind]);
+        match event {
+            Event::Node(node, incarnation) => return self.step_node(node, incarnation),
+            Event::Producer(producer) => return self.step_producer(producer),
+            Event::View(party, index) => self.deliver_view(party, index),
+            Event::Pull(party) => self.pull(party),
+            Event::Open(producer, to, incarnation) => self.open(producer, to, incarnation),
+            Event::OpenReplica(node, incarnation, to) => self.open_replica(node, incarnation, to),
+            Event::HangUp(lane, end) => self.hang_up(lane, end),
+            Event::Operate => self.operate(),
+            Event::Commit(command) => self.commit(&command),
+            Event::Restart(node, incarnation) => self.restart(node, incarnation),
+            Event::Fault(fault) => self.strike(self.plan.faults[fault].1),
+            Event::Read(node) => return self.read(node),
+            Event::Heal => self.heal(),
+        }
+        Ok(())
+    }
+
+    fn step_node(&mut self, node: usize, incarnation: Incarnation) -> Verdict {
+        let now = self.now();
+        let machine = &mut self.machines[node];
+        let until = machine.paused_until;
+        let Some(process) = machine.process.as_mut() else { return Ok(()) };
+        if machine.incarnation != incarnation {
+            return Ok(());
+        }
+        if until > now {
+            self.at(until, Event::Node(node, incarnation));
+            return Ok(());
+        }
+        let before = process.shard.counters();
+        process.shard.do_work(machine.clock.read(now), 1_700_000_000_000_000_000 + now);
+        let counters = process.shard.counters();
+        let grown = counters.appended != before.appended
+            || counters.replicated != before.replicated
+            || counters.duplicates != before.duplicates;
+        let wanted: Vec<Destination> = process.shard.wanted().to_vec();
+        let new = wanted.into_iter().filter(|to| process.opening.insert(*to)).collect::<Vec<_>>();
+        machine.idle = if grown { 0 } else { machine.idle + 1 };
+        let idle = machine.idle;
+        for to in new {
+            let delay = self.delay();
+            self.after(delay, Event::OpenReplica(node, incarnation, to));
+        }
+        let corrupt = counters.corrupt_lanes;
+        ensure(Oracle::Assertion, corrupt == 0, || {
+            format!("node {} closed a lane as corrupt", node + 1)
+        })?;
+        self.observe(node)?;
+        self.finish_freezing(node);
+        let pause = self.pause_after(self.plan.step_ns, idle);
+        self.after(pause, Event::Node(node, incarnation));
+        Ok(())
+    }
+
+    /// Tells the oracles what the node declared final in its last step.
+    fn observe(&mut self, node: usize) -> Verdict {
+        let seen = self.watch.observe(&self.network);
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let Some(process) = &self.machines[node].process else { return Ok(()) };
+        let by = Arc::clone(self.log.view(process.shard.view_index()));
+        let now = self.now();
+        for seen in seen {
+            self.network.trace.say(|| format!("{now:>12} {}", seen.story(self.plan.bits)));
+            match seen {
+                Seen::Settled { node, producer, memory_only, slot } => {
+                    let partition = partition_of(&slot, self.plan.bits);
+                    self.writer.settled(node, partition, by.placement())?;
+                    self.conservation.settled(producer, slot[6]);
+                    if !memory_only {
+                        self.durability.settled(&slot, partition, by.placement())?;
+                    }
+                }
+                Seen::Replicated { node, incarnation, epoch, slot } => {
+                    let partition = partition_of(&slot, self.plan.bits);
+                    fence::replicated(node, &slot, partition, epoch, by.placement())?;
+                    self.durability.replicated(node, incarnation, &slot);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn step_producer(&mut self, producer: usize) -> Verdict {
+        let now = self.now();
+        let feeder = &mut self.feeders[producer];
+        if feeder.paused_until > now {
+            let until = feeder.paused_until;
+            self.at(until, Event::Producer(producer));
+            return Ok(());
+        }
+        let before = feeder.progress();
+        let stepped = feeder.step(now);
+        stepped.map_err(|story| Failure { oracle: Oracle::Conservation, story })?;
+        let account = feeder.producer.account();
+        Conservation::at_step(producer, &account, feeder.sent)?;
+        feeder.idle = if feeder.progress() == before { feeder.idle + 1 } else { 0 };
+        let (idle, step_ns) = (feeder.idle, feeder.plan.step_ns);
+        let requests = core::mem::take(&mut self.exchange.borrow_mut().requests);
+        for (producer, to, incarnation) in requests {
+            let delay = self.delay();
+            self.after(delay, Event::Open(producer, to, incarnation));
+        }
+        let pause = self.pause_after(step_ns, idle);
+        self.after(pause, Event::Producer(producer));
+        Ok(())
+    }
+
+    /// Time to an agent's next step. Long silences are not stepped through: an idle agent waits
+    /// up to a part of the time until something is planned to happen.
+    pub(super) fn pause_after(&mut self, step_ns: u64, idle: u32) -> u64 {
+        let pause = self.rng.within(step_ns / 2 + 1, step_ns * 3 / 2 + 2);
+        if idle < IDLE_STEPS {
+            return pause;
+        }
+        let lull = self.lull();
+        (pause << (idle - IDLE_STEPS).min(32)).min(lull.max(pause))
+    }
+
+    /// A part of the time until the next planned event; none once everything is healed.
+    pub(super) fn lull(&mut self) -> u64 {
+        let now = self.now();
+        let faults = &self.plan.faults;
+        while faults.get(self.next_fault).is_some_and(|(at, _)| *at <= now) {
+            self.next_fault += 1;
+        }
+        let next = faults.get(self.next_fault).map_or(self.plan.heal_ns, |(at, _)| *at);
+        next.saturating_sub(now) / 24
+    }
+
+    /// A random delay of a message.
+    pub(super) fn delay(&mut self) -> u64 {
+        let max = self.plan.message_ns_max;
+        self.rng.within(max / 50 + 1, max + 2)
+    }
+
+    fn read(&mut self, node: usize) -> Verdict {
+        for content in self.contents_of(node) {
+            duplicates::check(&content)?;
+            order::check(&content)?;
+        }
+        let pause = self.rng.within(2_000_000, 8_000_000) + self.lull();
+        self.after(pause, Event::Read(node));
+        Ok(())
+    }
+
+    fn contents_of(&self, node: usize) -> Vec<Content> {
+        let Some(process) = &self.machines[node].process else { return Vec::new() };
+        let partitions = (0..1 << self.plan.bits).map(PartitionId);
+        partitions.filter_map(|p| Content::read(&process.reader, p, self.plan.bits)).collect()
+    }
+
+    fn heal(&mut self) {
+        self.healed = true;
+        self.partitions.clear();
+        self.network.heal();
+        // Pauses end by themselves, at most a few milliseconds from now.
+        for feeder in &mut self.feeders {
+            feeder.idle = 0;
+            feeder.goal = feeder.sent + TICKS_AFTER;
+        }
+    }
+
+    fn unsettled(&self) -> Verdict {
+        let mut stuck: Vec<String> = self
+            .feeders
+            .iter()
+            .filter(|feeder| !feeder.is_done())
+            .map(|f| {
+                format!(
+                    "producer {} at {} of {}: {:?}",
+                    f.number,
+                    f.sent,
+                    f.goal,
+                    f.producer.account()
+                )
+            })
+            .collect();
+        if !self.is_whole() {
+            stuck.push("a partition has no owner that lives".into());
+        }
+        Err(Failure { oracle: Oracle::Liveness, story: stuck.join("; ") })
+    }
+
+    fn at_end(&self) -> Verdict {
+        let mut contents = Vec::new();
+        for (partition, assignment) in self.log.assignments() {
+            let owner = assignment.owner().map_or(0, |owner| owner.0 as usize);
+            let all = self.contents_of(owner - 1);
+            let content = all.into_iter().find(|content| content.partition == partition);
+            let content = content.ok_or_else(|| Failure {
+                oracle: Oracle::Durability,
+                story: format!("partition {partition} is not open at its owner {owner}"),
+            })?;
+            duplicates::check(&content)?;
+            order::check(&content)?;
+            contents.push(content);
+        }
+        self.durability.at_end(&contents, self.lost_data)?;
+        for feeder in &self.feeders {
+            let lost = self.lost_data || (feeder.plan.memory_only && self.plan.copies > 1);
+            let excused = lost || self.plan.store_bytes < 1 << 20;
+            let account = feeder.producer.account();
+            self.conservation.at_end(feeder.number, &account, &contents, excused, lost)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_blocked(&self, from: Party, to: Party) -> bool {
+        let now = self.now();
+        self.partitions.iter().any(|&(f, t, until)| (f, t) == (from, to) && until > now)
+    }
+
+    /// A planned fault strikes.
+    fn strike(&mut self, fault: Fault) {
+        let now = self.now();
+        match fault {
+            Fault::PauseNode { node, for_ns } => {
+                let machine = &mut self.machines[node as usize - 1];
+                machine.paused_until = machine.paused_until.max(now + for_ns);
+                machine.silent_since = machine.silent_since.or(Some(now));
+            }
+            Fault::CrashNode { node, down_ns } => self.crash(node as usize - 1, down_ns),
+            Fault::PauseProducer { producer, for_ns } => {
+                self.feeders[producer].paused_until = now + for_ns;
+            }
+            Fault::Stall { from, to, for_ns } => self.network.stall(from, to, now + for_ns),
+            Fault::Partition { from, to, for_ns } => {
+                self.network.stall(from, to, now + for_ns);
+                // The log's messages come from everywhere; a cut-off node hears nothing.
+                self.partitions.push((0, to, now + for_ns));
+            }
+            Fault::Reconnect { producer } => self.reconnect(producer),
+            Fault::Accuse { node } => self.accuse(node as usize - 1),
+            Fault::HandOver { node } => self.begin_handover(node as usize - 1),
+        }
+    }
+}
