@@ -12,7 +12,7 @@ pub fn real() -> Option<(PathBuf, Value)> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let file = data.join("crypto-2024-08-08.csv.zst");
     if !file.exists() {
-        eprintln!("SKIPPED: the real data is not here ({})", file.display());
+        super::skipped("the real file, since ../shared/data is not beside the repository");
         return None;
     }
     let expected = std::fs::read(data.join("crypto-2024-08-08.expected.json"));

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use std::fs;
 use zepto_tests::harness::process::zepto_host;
-use zepto_tests::harness::{Cluster, Host, LONG, Process, SOON, Watchdog, data, run, system};
+use zepto_tests::harness::{
+    Cluster, Host, LONG, Process, SOON, Watchdog, data, run, skipped, system,
+};
 
 #[test]
 fn three_nodes_answer_exactly_for_the_real_file() {
@@ -92,7 +94,7 @@ fn names_and_ipv6_addresses_work_everywhere() {
     let mut listens = vec!["localhost:0"];
     match std::net::UdpSocket::bind("[::1]:0") {
         Ok(_) => listens.push("[::1]:0"),
-        Err(error) => eprintln!("SKIPPED in part: this kernel has no IPv6 ({error})"),
+        Err(error) => skipped(&format!("IPv6, since this kernel has none ({error})")),
     }
     for listen in listens {
         let cluster = Cluster::start(&["--listen", listen]);
@@ -116,7 +118,7 @@ fn a_full_dev_shm_changes_nothing() {
                 && ! head -c 1 /dev/zero >/dev/shm/more 2>/dev/null";
     let inside = |then: &str| [format!("{fill} && {then}")];
     if !system::works("unshare", &["-m", "sh", "-c", fill]) {
-        eprintln!("SKIPPED: mount namespaces need root and unshare");
+        skipped("a full /dev/shm, which needs root and unshare");
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");

@@ -311,9 +311,4 @@ impl World {
             self.propose(Command::HandOver { node: id, incarnation, handovers });
         }
     }
-
-    /// The incarnation that the log knows of a node.
-    pub(super) fn member_incarnation(&self, node: NodeId) -> Option<Incarnation> {
-        self.log.placement().member(node).map(|member| member.incarnation)
-    }
 }

@@ -80,21 +80,59 @@ impl Focus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The node's agents do not run for a while; what others send it arrives in its memory.
-    PauseNode { node: u32, for_ns: u64 },
+    PauseNode {
+        /// Which.
+        node: u32,
+        /// How long.
+        for_ns: u64,
+    },
     /// The node's memory is gone; it comes back as a new incarnation after a while.
-    CrashNode { node: u32, down_ns: u64 },
+    CrashNode {
+        /// Which.
+        node: u32,
+        /// How long it is down.
+        down_ns: u64,
+    },
     /// The producer's thread does not run for a while.
-    PauseProducer { producer: usize, for_ns: u64 },
-    /// Nothing of one node arrives in the other's memory for a while.
-    Stall { from: u32, to: u32, for_ns: u64 },
-    /// A stall, and no message of the log reaches the node either.
-    Partition { from: u32, to: u32, for_ns: u64 },
+    PauseProducer {
+        /// Which.
+        producer: usize,
+        /// How long.
+        for_ns: u64,
+    },
+    /// Nothing of one party arrives in the other's memory for a while.
+    Stall {
+        /// Whose writes.
+        from: u32,
+        /// In whose memory.
+        to: u32,
+        /// How long.
+        for_ns: u64,
+    },
+    /// A stall, and no message of the log reaches the second node either.
+    Partition {
+        /// Whose writes.
+        from: u32,
+        /// Who is cut off.
+        to: u32,
+        /// How long.
+        for_ns: u64,
+    },
     /// A producer's lanes break.
-    Reconnect { producer: usize },
+    Reconnect {
+        /// Whose.
+        producer: usize,
+    },
     /// The operator declares a node dead that is not.
-    Accuse { node: u32 },
+    Accuse {
+        /// Which.
+        node: u32,
+    },
     /// A node freezes its empty partitions and gives them away, or thaws them again.
-    HandOver { node: u32 },
+    HandOver {
+        /// Which.
+        node: u32,
+    },
 }
 
 /// One producer.
@@ -230,6 +268,11 @@ impl Fault {
         let accuse = Self::Accuse { node };
         let reconnect = Self::Reconnect { producer };
         let stall = Self::Stall { from: node, to: other, for_ns: for_ns.min(20 * MS) };
+        // Producers are parties from 100 on.
+        let (near, far) = (100 + producer as u32, node);
+        let (from, to) = if rng.chance(500_000) { (near, far) } else { (far, near) };
+        let slow_lane = Self::Stall { from, to, for_ns: for_ns.min(20 * MS) };
+        let (from, to) = (node, other);
         let partition = Self::Partition { from: node, to: other, for_ns: for_ns.min(20 * MS) };
         let nap = Self::PauseProducer { producer, for_ns };
         let hand_over = Self::HandOver { node };
@@ -237,13 +280,15 @@ impl Fault {
             Focus::Failover => &[pause, pause, crash, accuse, stall],
             Focus::Replicas => &[pause, crash, accuse, stall, stall],
             Focus::Views => &[pause, accuse, partition, partition, hand_over],
-            Focus::Lanes => &[reconnect, reconnect, reconnect, pause, stall, crash, nap],
+            Focus::Lanes => &[reconnect, reconnect, reconnect, slow_lane, pause, stall, crash, nap],
             Focus::Refusals => &[accuse, pause, nap, hand_over],
-            Focus::Overload => &[pause, reconnect, accuse, nap],
+            Focus::Overload => &[pause, reconnect, accuse, nap, slow_lane],
             Focus::Handover => &[hand_over, hand_over, hand_over, pause, partition, reconnect],
             Focus::OneCopy => &[crash, pause, reconnect, hand_over, accuse],
             Focus::Sleep => &[pause, pause, nap, crash],
-            Focus::Mixed => &[pause, crash, accuse, stall, partition, reconnect, nap, hand_over],
+            Focus::Mixed => {
+                &[pause, crash, accuse, stall, slow_lane, partition, reconnect, nap, hand_over]
+            }
         };
         *rng.pick(faults)
     }

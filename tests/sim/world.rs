@@ -169,7 +169,7 @@ impl World {
         for node in 0..self.machines.len() {
             self.machines[node].start(&self.plan);
             self.started(node);
-            self.at(self.log.first, Event::Read(node));
+            self.at(0, Event::Read(node));
         }
         for producer in 0..self.feeders.len() {
             let party = self.feeders[producer].party();

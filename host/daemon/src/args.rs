@@ -107,8 +107,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "MS")]
     join_timeout_ms: Option<u64>,
     /// Heartbeats: default (dead after 10 s) or fast (2 s)
-    #[arg(long, value_name = "default|fast", value_parser = profile)]
-    profile: Option<ProfileName>,
+    #[arg(long, value_parser = ["default", "fast"])]
+    profile: Option<String>,
     /// A new cluster has 2^BITS partitions [default: 12]
     #[arg(long, value_name = "BITS")]
     partition_bits: Option<u8>,
@@ -123,22 +123,13 @@ pub struct RunArgs {
     pub exit_with_stdin: bool,
 }
 
-fn profile(text: &str) -> Result<ProfileName, String> {
-    match text {
-        "default" => Ok(ProfileName::Default),
-        "fast" => Ok(ProfileName::Fast),
-        _ => Err("there is default and fast".into()),
-    }
-}
-
 impl RunArgs {
     /// The configuration in force: the file, overridden by flags, and the two defaults that
     /// depend on where the node runs. Checked.
     pub fn in_force(self) -> Result<Config, Failure> {
-        let usage =
-            |error: &dyn core::fmt::Display| Failure::Usage(format!("configuration: {error}"));
+        let usage = |text: String| Failure::Usage(format!("configuration: {text}"));
         let read = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read);
-        let mut config = read.map_err(|error| usage(&error))?;
+        let mut config = read.map_err(|error| usage(error.to_string()))?;
         set(&mut config.node_id, self.node_id);
         set(&mut config.listen, self.listen);
         set(&mut config.advertise, self.advertise);
@@ -151,7 +142,8 @@ impl RunArgs {
         set(&mut config.weight, self.weight);
         set(&mut config.zone, self.zone);
         set(&mut config.join_timeout_ms, self.join_timeout_ms);
-        set(&mut config.heartbeat.profile, self.profile);
+        let named = |name| if name == "fast" { ProfileName::Fast } else { ProfileName::Default };
+        set(&mut config.heartbeat.profile, self.profile.as_deref().map(named));
         set(&mut config.cluster.partition_bits, self.partition_bits);
         config.insecure_bind |= self.insecure_bind;
         if config.node_id.is_empty() {
@@ -159,13 +151,14 @@ impl RunArgs {
         }
         if config.data_dir.as_os_str().is_empty() {
             let name = &config.node_id;
-            if name.contains('/') || name == "." || name == ".." {
-                let text = format!("node_id {name:?} is no directory's name; give --data-dir");
-                return Err(usage(&text));
+            if name.contains('/') || name.starts_with('.') {
+                return Err(usage(format!(
+                    "node_id: {name:?} names no directory; give --data-dir"
+                )));
             }
             config.data_dir = PathBuf::from("zepto-data").join(name);
         }
-        config.check().map_err(|error| usage(&error))?;
+        config.check().map_err(|error| usage(error.to_string()))?;
         Ok(config)
     }
 }

@@ -9,23 +9,20 @@ mod run;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
-use core::time::Duration;
+use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 use zepto_tools::failure::Failure;
 use zepto_tools::{demo, feed_cmd, format, query_cmd, status_cmd};
 
-/// Time for what still runs when a command is over, before the process ends anyway.
-const LINGER: Duration = Duration::from_millis(100);
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = start_logging(&cli).and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = tokio::runtime::Runtime::new();
         let runtime = runtime.map_err(|error| Failure::failed("cannot start", error))?;
         let result = runtime.block_on(dispatch(cli));
         // A thread that waits for its standard input must not keep the process.
-        runtime.shutdown_timeout(LINGER);
+        runtime.shutdown_background();
         result
     });
     match result {
@@ -58,14 +55,14 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
 /// Log lines go to standard error: a node's from `info` on, a command's from `warn` on.
 fn start_logging(cli: &Cli) -> Result<(), Failure> {
     let usual = if matches!(cli.command, None | Some(Command::Run(_))) { "info" } else { "warn" };
-    let level = cli.log.clone().unwrap_or_else(|| usual.to_owned());
-    let filter = EnvFilter::try_new(&level).map_err(|error| {
+    let level = cli.log.as_deref().unwrap_or(usual);
+    let filter = EnvFilter::try_new(level).map_err(|error| {
         Failure::Usage(format!("log level {level:?}: {error}; write error, warn, info or debug"))
     })?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
         .init();
     Ok(())
 }

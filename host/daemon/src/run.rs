@@ -2,12 +2,10 @@
 
 use crate::args::RunArgs;
 use serde_json::json;
-use std::io::Read;
-use tokio::task::spawn_blocking;
 use zepto_node::{StartError, start};
 use zepto_tools::failure::Failure;
 use zepto_tools::format;
-use zepto_tools::signal::Signals;
+use zepto_tools::signal::{Signals, stdin_end};
 use zepto_transport::Shm;
 
 /// Runs a node until it is told to stop or fails.
@@ -25,10 +23,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         () = &mut stdin_ends => return Err(Failure::Interrupted),
     };
     let mut node = started.map_err(|error| failure_of(&error))?;
-    let address = node.address().to_string();
-    tracing::info!(node = node.name(), address, incarnation = node.incarnation(), "serving");
+    let (address, incarnation) = (node.address().to_string(), node.incarnation());
+    tracing::info!(node = node.name(), address, incarnation, "serving");
     if announce {
-        let incarnation = node.incarnation();
         let line = json!({"node": node.name(), "address": address, "incarnation": incarnation});
         format::print(&format!("{line}\n"))?;
     }
@@ -48,22 +45,6 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     match failed {
         Some(why) => Err(Failure::failed("the node failed", why)),
         None => Ok(()),
-    }
-}
-
-/// Waits for the end of standard input, or for ever.
-async fn stdin_end(wanted: bool) {
-    if !wanted {
-        return core::future::pending().await;
-    }
-    let ended = spawn_blocking(|| {
-        let mut bytes = [0; 256];
-        let mut input = std::io::stdin().lock();
-        // What comes is of no interest; an input that fails is over as well.
-        while input.read(&mut bytes).is_ok_and(|read| read > 0) {}
-    });
-    if let Err(error) = ended.await {
-        tracing::error!(%error, "cannot watch the standard input");
     }
 }
 

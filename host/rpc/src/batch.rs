@@ -58,7 +58,8 @@ impl Batch {
         self.add_own(frame);
     }
 
-    /// Adds a frame that never was in the outbox. Must not be called once a part of the batch is written.
+    /// Adds a frame that never was in the outbox. Must not be called once a part of the batch is
+    /// written.
     pub(crate) fn add_own(&mut self, frame: OutFrame) {
         debug_assert_eq!(self.written_bytes, 0);
         let payload_bytes = frame.payload.len();

@@ -29,7 +29,11 @@ pub enum BindError {
         text: String,
     },
     /// Somebody else has the port.
-    #[error("port {port} of {ip} is in use by another process ({protocol}); choose another --listen", port = .address.port(), ip = .address.ip())]
+    #[error(
+        "port {} of {} is in use by another process ({protocol}); choose another --listen",
+        .address.port(),
+        .address.ip()
+    )]
     InUse {
         /// The address.
         address: SocketAddr,
@@ -71,7 +75,7 @@ pub struct Bound {
     pub address: SocketAddr,
 }
 
-/// Binds TCP and UDP to `address` ("127.0.0.1:9000", "[::1]:0", "host:9000"). Port 0 chooses one
+/// Binds TCP and UDP to `address`: `127.0.0.1:9000`, `[::1]:0` or `host:9000`. Port 0 chooses one
 /// that is free for both. Of a name's addresses, the first that can be bound is taken.
 pub fn bind(address: &str) -> Result<Bound, BindError> {
     let invalid = |text: String| BindError::Address { address: address.to_owned(), text };

@@ -31,7 +31,7 @@ use crate::duplex::Duplex;
 use crate::frame::{Body, FrameReader, HEADER_BYTES, Kind, Unmetered, encode_frame};
 use crate::hello::{Hello, HelloRefusal, HelloReply, Welcome};
 use crate::lane::{Lane, Lanes};
-use crate::outbox::{Class, OutFrame, Outbox, Payload};
+use crate::outbox::{Class, OutFrame, Outbox, Payload, Rejected};
 
 /// A connection to a server. Cheap to clone; all methods may be called from any task.
 #[derive(Clone, Debug)]
@@ -185,7 +185,8 @@ impl Connection {
         }
     }
 
-    /// Sends a request and waits for its answer until `deadline` (a duration from now).
+    /// Sends a request and waits for its answer until `deadline` (a duration from now, at most
+    /// [`Config::request_deadline_max`]). Dropping the future gives the call up.
     pub async fn call(&self, payload: Vec<u8>, deadline: Duration) -> Result<Vec<u8>, CallError> {
         self.call_with(Payload::Owned(payload), deadline).await
     }
@@ -267,6 +268,13 @@ impl Shared {
     }
 
     async fn queue(&self, frame: OutFrame, until: Instant) -> Result<(), CallError> {
+        let frame = match self.outbox.push(Class::Call, frame) {
+            Ok(()) => return Ok(()),
+            Err(Rejected::Closed(reason)) => {
+                return Err(CallError::NotSent(NotSent::Closed(reason)));
+            }
+            Err(Rejected::Full(frame)) => frame,
+        };
         match timeout_at(until, self.outbox.push_when_room(Class::Call, frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(reason)) => Err(CallError::NotSent(NotSent::Closed(reason))),

@@ -1,4 +1,4 @@
-//! Time-outs and bounds of clients and servers. The defaults are the maxima in `zepto_core::limits`.
+//! Time-outs and bounds of clients and servers. The defaults are those of `zepto_core::limits`.
 //!
 //! A `Config` that passed [`Config::check`] keeps the relations between its values; there is no
 //! way to switch a bound off.

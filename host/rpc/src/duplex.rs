@@ -381,6 +381,6 @@ pub(crate) async fn part(stream: &mut TcpStream, last_words: &[u8]) {
     if stream.write_all(last_words).await.is_err() || stream.shutdown().await.is_err() {
         return;
     }
-    let mut void = [0; 4096];
+    let mut void = [0; 1024];
     while matches!(stream.read(&mut void).await, Ok(count) if count > 0) {}
 }

@@ -243,7 +243,10 @@ pub enum FrameError {
         max: u32,
     },
     /// A HELLO after the hand-shake, or anything else before its end.
-    #[error("a {kind:?} frame {}", if *.established { "after the hand-shake" } else { "before the HELLO" })]
+    #[error(
+        "a {kind:?} frame {}",
+        if *.established { "after the hand-shake" } else { "before the HELLO" }
+    )]
     Phase {
         /// The frame's kind.
         kind: Kind,

@@ -19,12 +19,14 @@ mod connect;
 mod drain;
 mod duplex;
 pub mod frame;
+mod greet;
 mod handler;
 pub mod hello;
 pub mod lane;
 mod outbox;
 mod pool;
 mod server;
+mod server_role;
 mod session;
 
 pub use bind::{BindError, Bound, bind};

@@ -3,7 +3,8 @@
 //! At most one attempt per peer is under way, whatever the number of callers, and attempts at
 //! different peers do not wait for each other. Failures are spaced by jittered, doubling pauses;
 //! a connection that served resets them. The pool never repeats a request whose outcome is
-//! unknown: only what was certainly not sent goes out again, over a new connection.
+//! unknown: only what was certainly not sent goes out again, over a new connection. Control traffic
+//! takes a pool of its own, so that no bulk transfer shares a socket with it.
 
 use std::collections::BTreeMap;
 use std::fmt;

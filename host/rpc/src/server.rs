@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -22,17 +22,19 @@ use zepto_core::limits::REFUSING_MAX;
 use crate::budget::ByteBudget;
 use crate::config::{Config, ConfigError};
 use crate::drain::{DrainReport, Load};
-use crate::duplex::{Duplex, part};
-use crate::frame::{Body, FrameError, FrameReader, HEADER_BYTES, Kind, Unmetered, encode_frame};
+use crate::duplex::Duplex;
+use crate::frame::{FrameReader, Kind, encode_frame};
+use crate::greet::{read_hello, refuse};
 use crate::handler::{Handler, PeerInfo};
-use crate::hello::{Hello, HelloError, HelloRefusal, HelloReply, common_protocol};
-use crate::session::{ServerRole, Session, Stage};
+use crate::hello::{Hello, HelloRefusal, HelloReply, common_protocol};
+use crate::server_role::ServerRole;
+use crate::session::{Session, Stage};
 
+/// What a peer is told that comes while the server stops.
+const STOPPING: &str = "this node is stopping; try another";
 /// First and longest pause after accepting failed.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Longest time that a refused peer gets to read why.
-const REFUSE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What all connections of a server share.
 pub(crate) struct Shared<H: Handler> {
@@ -165,7 +167,7 @@ impl<H: Handler> Door<H> {
         let config = &self.shared.config;
         let connections_max = config.connections_max;
         let refusal = if self.shared.stage() > Stage::Serving {
-            Some((HelloRefusal::Draining, "this node is stopping; try another".to_owned()))
+            Some((HelloRefusal::Draining, STOPPING.to_owned()))
         } else if self.sessions.len() >= connections_max {
             let text = format!(
                 "this node has all the {connections_max} connections it may have; try later"
@@ -177,9 +179,9 @@ impl<H: Handler> Door<H> {
         match refusal {
             Some((reason, text)) => {
                 self.refused += 1;
-                let time = config.linger.min(REFUSE_TIME_MAX);
+                let linger = config.linger;
                 tracing::debug!(%from, %text, "connection refused");
-                self.refusing.spawn(async move { refuse(stream, reason, &text, time).await });
+                self.refusing.spawn(async move { refuse(stream, reason, &text, linger).await });
             }
             None => {
                 let shared = Arc::clone(&self.shared);
@@ -229,7 +231,7 @@ impl<H: Handler> Door<H> {
         for session in shared.sessions().values() {
             let (count, oldest) = session.in_flight();
             report.left += count;
-            report.lanes_left += session.lanes();
+            report.lanes_left += session.lanes().len();
             report.oldest_left = report.oldest_left.max(oldest.map(|then| now - then));
         }
         if !report.is_complete() {
@@ -275,39 +277,23 @@ async fn converse<H: Handler>(
     let until = Instant::now() + config.hello_timeout;
     let mut reader = FrameReader::new(config.payload_bytes_max);
     let mut early = Vec::new();
-    let greeting = async {
-        stream.set_nodelay(true)?;
-        read_hello(&mut stream, &mut reader, &mut early).await
-    };
-    let hello = match timeout_at(until, greeting).await {
+    let reading = read_hello(&mut stream, &mut reader, &mut early);
+    let hello = match timeout_at(until, reading).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "no HELLO");
             if let Some(reason) = error.refusal() {
-                let time = config.linger.min(REFUSE_TIME_MAX);
-                refuse(stream, reason, &error.to_string(), time).await;
+                refuse(stream, reason, &error.to_string(), config.linger).await;
             }
             return;
         }
         Err(_) => return tracing::debug!(%address, "no HELLO in time"),
     };
-    let answer = match shared.stage() {
-        Stage::Serving => shared.handler.hello(&hello, address),
-        _ => Err((HelloRefusal::Draining, "this node is stopping; try another".to_owned())),
-    };
-    let reply = answer.and_then(|welcome| {
-        let reply = HelloReply::Accepted {
-            protocol: common_protocol(hello.protocol_min, hello.protocol_max).unwrap_or_default(),
-            requests_max: config.requests_per_connection_max as u32,
-            welcome,
-        };
-        reply.encode().map_err(|error| (HelloRefusal::NotReady, error.to_string()))
-    });
-    let payload = match reply {
+    let payload = match answer_hello(&shared, &hello, address) {
         Ok(payload) => payload,
         Err((reason, text)) => {
             tracing::info!(%address, %text, "peer refused");
-            return refuse(stream, reason, &text, config.linger.min(REFUSE_TIME_MAX)).await;
+            return refuse(stream, reason, &text, config.linger).await;
         }
     };
     let frame = encode_frame(Kind::HelloReply, 0, 0, &payload);
@@ -324,66 +310,20 @@ async fn converse<H: Handler>(
     drop(entered);
 }
 
-/// Why a peer never got past the HELLO.
-#[derive(Debug, thiserror::Error)]
-enum GreetingError {
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("the peer closed the connection before its HELLO was complete")]
-    Closed,
-    #[error("{0}")]
-    Frame(#[from] FrameError),
-    #[error("{0}")]
-    Hello(#[from] HelloError),
-    #[error("the first frame must be a HELLO")]
-    NoHello,
-}
-
-impl GreetingError {
-    /// What to tell the peer; nothing to one that does not speak our language at all.
-    fn refusal(&self) -> Option<HelloRefusal> {
-        match self {
-            GreetingError::Io(_) | GreetingError::Closed => None,
-            GreetingError::Frame(FrameError::Magic { .. }) => None,
-            GreetingError::Frame(FrameError::Version { .. }) => Some(HelloRefusal::Version),
-            GreetingError::Hello(HelloError::Version { .. }) => Some(HelloRefusal::Version),
-            _ => Some(HelloRefusal::Malformed),
-        }
+/// The payload of the answer, or why the peer may not come in.
+fn answer_hello<H: Handler>(
+    shared: &Shared<H>,
+    hello: &Hello,
+    from: SocketAddr,
+) -> Result<Vec<u8>, (HelloRefusal, String)> {
+    if shared.stage() > Stage::Serving {
+        return Err((HelloRefusal::Draining, STOPPING.to_owned()));
     }
-}
-
-/// Reads one HELLO into a buffer that a stranger cannot make larger. What comes behind it goes
-/// into `early`.
-async fn read_hello(
-    stream: &mut TcpStream,
-    reader: &mut FrameReader,
-    early: &mut Vec<u8>,
-) -> Result<Hello, GreetingError> {
-    let mut buffer = [0; HEADER_BYTES + 1024];
-    loop {
-        let count = stream.read(&mut buffer).await?;
-        if count == 0 {
-            return Err(GreetingError::Closed);
-        }
-        let mut input = &buffer[..count];
-        let Some(frame) = reader.read(&mut input, &mut Unmetered)? else {
-            continue;
-        };
-        let (Kind::Hello, Body::Whole(payload)) = (frame.header.kind, frame.body) else {
-            return Err(GreetingError::NoHello);
-        };
-        early.extend_from_slice(input);
-        return Ok(Hello::decode(&payload)?);
-    }
-}
-
-/// Tells a peer why it may not come in, and gives it a moment to read that.
-async fn refuse(mut stream: TcpStream, reason: HelloRefusal, text: &str, time: Duration) {
-    let Ok(payload) = HelloReply::refused(reason, text).encode() else {
-        return;
+    let welcome = shared.handler.hello(hello, from)?;
+    let reply = HelloReply::Accepted {
+        protocol: common_protocol(hello.protocol_min, hello.protocol_max).unwrap_or_default(),
+        requests_max: shared.config.requests_per_connection_max as u32,
+        welcome,
     };
-    let frame = encode_frame(Kind::HelloReply, 0, 0, &payload);
-    if timeout(time, part(&mut stream, &frame)).await.is_err() {
-        tracing::debug!("a refused peer did not close in time");
-    }
+    reply.encode().map_err(|error| (HelloRefusal::NotReady, error.to_string()))
 }

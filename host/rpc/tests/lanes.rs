@@ -40,7 +40,7 @@ struct Log(Arc<Mutex<Seen>>);
 
 impl Log {
     fn get(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap()
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -166,12 +166,12 @@ impl LaneSink for Sink {
     ) -> Result<Option<(u64, u64)>, LaneFailure> {
         let mut seen = self.log.get();
         self.random = mix(self.random);
-        if self.random % 3 == 0 && self.wake.is_none() {
+        if self.random.is_multiple_of(3) && self.wake.is_none() {
             return Ok(None);
         }
         let step = if self.wake.is_some() { u64::MAX } else { 1 + self.random % 200 };
         let consumed = seen.consumed.saturating_add(step).min(seen.received);
-        if self.random % 7 == 0 && consumed > seen.consumed {
+        if self.random.is_multiple_of(7) && consumed > seen.consumed {
             let count = ((consumed - seen.consumed) / 2).max(1) as u32;
             let range =
                 RefusedRange { first: seen.consumed, count, reason: Refusal::NotOwner.code() };
@@ -313,6 +313,34 @@ async fn when_the_connection_breaks_midway_both_sides_are_told_once() {
 }
 
 #[tokio::test]
+async fn when_the_cable_is_cut_both_sides_are_told_once() {
+    let node = Node::start(Config::default()).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = listener.local_addr().unwrap().to_string();
+    let server = node.address.clone();
+    let cable = tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(server).await.unwrap();
+        tokio::io::copy_bidirectional(&mut near, &mut far).await
+    });
+    let connection = connect(&proxy, Config::default()).await;
+    let (sink, there) = Sink::new(4096);
+    expect_lane(&node, sink);
+    let (mut source, here) = Source::new(u64::MAX / 2);
+    let lane = connection.open_lane(Vec::new(), LONG).await.unwrap();
+    let pump = tokio::spawn(async move { lane.pump(&mut source).await });
+    until("in full flow", || there.get().received > 10_000).await;
+    cable.abort();
+    let end = within(pump).await.unwrap();
+    assert!(matches!(end, LaneEnd::Connection(_)), "{end}");
+    until("the sink is told", || !there.get().ends.is_empty()).await;
+    assert!(matches!(there.get().ends.as_slice(), [LaneEnd::Connection(_)]));
+    assert_eq!(here.get().ends, [end]);
+    assert!(here.get().settled <= there.get().settled, "nothing settled that was not");
+    node.stopped().await;
+}
+
+#[tokio::test]
 async fn a_stop_lets_a_lane_settle_what_it_has_sent() {
     let node = Node::start(Config::default()).await;
     let connection = node.connect().await;
@@ -370,6 +398,14 @@ async fn a_lane_that_is_refused_says_why_and_a_dropped_one_tells_the_sink() {
     drop(lane);
     until("the sink is told", || there.get().ends.len() == 1).await;
 
+    for capacity in [0, u64::MAX] {
+        let (sink, there) = Sink::new(capacity);
+        expect_lane(&node, sink);
+        let error = connection.open_lane(Vec::new(), LONG).await.expect_err("no such window");
+        let text = format!("a window of {capacity} slots cannot be served");
+        assert_eq!(error, CallError::Refused { reason: Refusal::LimitReached, text: text.clone() });
+        assert_eq!(there.get().ends, [LaneEnd::Failed(text)]);
+    }
     let long = connection.open_lane(vec![0; 5000], LONG).await.expect_err("too long");
     assert!(matches!(long, CallError::NotSent(_)), "{long}");
     drop(connection);

@@ -130,8 +130,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The rows in columns, segment by segment, oldest first; of segments that may have event
-    /// times from `from_ns` to `last_ns`.
+    /// The rows in columns, piece by piece, oldest first; of segments that may have event times
+    /// from `from_ns` to `last_ns`.
     pub(crate) fn segments(
         &self,
         from_ns: u64,
@@ -140,7 +140,7 @@ impl View {
         self.directory.iter().flat_map(move |directory| {
             directory
                 .overlapping(from_ns, last_ns, self.ordered)
-                .map(|segment| segment.rows(self.below, self.ordered))
+                .flat_map(|segment| segment.rows(self.below, self.ordered))
         })
     }
 

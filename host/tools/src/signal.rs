@@ -1,4 +1,9 @@
 //! Waiting for a person or a supervisor to end a command.
+//!
+//! A supervisor may also hold the other end of a command's standard input, which ends when the
+//! supervisor does, however that comes about.
+
+use std::io::Read;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,5 +35,21 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+/// Waits for the end of standard input if that is `wanted`, else for ever. What is read is of no
+/// interest, and an input that fails is over as well.
+pub async fn stdin_end(wanted: bool) {
+    if !wanted {
+        return core::future::pending().await;
+    }
+    let ended = tokio::task::spawn_blocking(|| {
+        let mut bytes = [0; 256];
+        let mut input = std::io::stdin().lock();
+        while input.read(&mut bytes).is_ok_and(|read| read > 0) {}
+    });
+    if let Err(error) = ended.await {
+        eprintln!("zepto-host: cannot watch the standard input: {error}");
     }
 }

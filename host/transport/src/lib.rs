@@ -34,9 +34,10 @@ mod transport;
 
 #[cfg(not(loom))]
 mod bell;
-#[cfg(any(test, feature = "conformance"))]
-#[cfg(not(loom))]
+#[cfg(all(not(loom), any(test, feature = "conformance")))]
 pub mod conformance;
+#[cfg(all(test, not(loom)))]
+mod delayed;
 #[cfg(not(loom))]
 pub mod shm;
 

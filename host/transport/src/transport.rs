@@ -64,7 +64,7 @@ pub trait Region {
     fn put(&mut self, lines: Range<usize>);
 
     /// Orders: whatever was put or stored before is visible to the peer before whatever is stored
-    /// after. Without a fence between them, a store may overtake.
+    /// after. Without a fence between them a store may overtake, even another one to its own word.
     fn fence(&mut self);
 
     /// Publishes one word, whole. A peer that loads the value also sees what the last

@@ -1,6 +1,7 @@
 //! Descriptors: none is lost over a thousand meetings, and running out of them is survived.
 //!
 //! Both tests look at the whole process, so they take turns and have this program to themselves.
+#![cfg(not(loom))]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::fs::File;

@@ -1,6 +1,7 @@
 //! Two real processes: they exchange a million slots, and each survives the other's death.
 //!
 //! The second process is this test program again, told by the environment what to play.
+#![cfg(not(loom))]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::process::{Child, Command, ExitStatus};

@@ -252,6 +252,9 @@ impl<L: Lanes> Producer<L> {
         if view.index() == self.installed.index() && self.lane_of.len() == view.partitions() {
             return 0;
         }
+        if Defect::StaleRoute.planted() && self.installed.index() > 0 {
+            return 0;
+        }
         if self.lane_of.len() != view.partitions() {
             // The first real view: nothing was sent by the empty one.
             self.lane_of = vec![NO_LANE; view.partitions()];
@@ -292,9 +295,6 @@ impl<L: Lanes> Producer<L> {
         let lane = self.outlet_of.get(destination).copied().unwrap_or(NO_LANE);
         let slot = &mut self.lane_of[partition.0 as usize];
         let old = *slot;
-        if Defect::StaleRoute.planted() && old != NO_LANE {
-            return;
-        }
         if old != NO_LANE && lane != old {
             // Ticks of it may be on their way to the old owner, which judges them all.
             let until = self.outlets[old as usize].as_ref().map(|outlet| (old, outlet.head()));

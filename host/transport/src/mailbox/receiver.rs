@@ -21,7 +21,7 @@ pub struct Receiver<T: Transport> {
     refusals: u64,
     /// How many refusals the sender had read, as last loaded.
     refusals_read: u64,
-    /// The newest refusal while it is unpublished, and so may still grow.
+    /// The newest refusal: counted, but not stored yet, because it may still grow.
     newest: Option<RefusedRange>,
     parks: u64,
     is_open: bool,
@@ -115,22 +115,20 @@ impl<T: Transport> Receiver<T> {
             first < self.tail && u64::from(count) <= self.tail - first,
             "refused what was never sent"
         );
-        let range = match self.newest {
-            Some(newest) if newest.end() == first && newest.reason == reason => {
-                // A lane holds at most 2^20 slots, so the sum fits.
-                RefusedRange { count: newest.count + count, ..newest }
-            }
-            _ if self.refusals - self.refusals_read == REFUSALS => return Err(Full),
-            _ => {
-                self.refusals += 1;
-                RefusedRange { first, count, reason }
-            }
-        };
-        let (line, word) = layout::refusal(self.refusals - 1);
-        let (first, rest) = range.to_words();
-        self.region.store(line, word, first);
-        self.region.store(line, word + 1, rest);
-        self.newest = Some(range);
+        if let Some(newest) = &mut self.newest
+            && newest.end() == first
+            && newest.reason == reason
+        {
+            // All of it is unsettled, so within one turn of the ring: the sum fits.
+            newest.count += count;
+            return Ok(());
+        }
+        if self.refusals - self.refusals_read == REFUSALS {
+            return Err(Full);
+        }
+        self.store_newest();
+        self.refusals += 1;
+        self.newest = Some(RefusedRange { first, count, reason });
         Ok(())
     }
 
@@ -150,10 +148,10 @@ impl<T: Transport> Receiver<T> {
     #[inline]
     pub fn publish(&mut self) {
         if self.published.refusals != self.refusals {
+            self.store_newest();
             self.region.fence();
             self.region.store(CURSORS, layout::REFUSAL_TAIL, self.refusals);
             self.published.refusals = self.refusals;
-            self.newest = None;
         }
         if self.published.consumed != self.consumed {
             self.region.fence();
@@ -171,6 +169,7 @@ impl<T: Transport> Receiver<T> {
     /// a sender that published just before has not rung. Say `false` on waking.
     pub fn set_parked(&mut self, is_parked: bool) {
         self.parks += u64::from(is_parked);
+        self.region.fence();
         self.region.store(PARKED, 0, self.parks << 1 | u64::from(is_parked));
         if is_parked {
             // Pairs with the fence in `Sender::publish`.
@@ -218,6 +217,15 @@ impl<T: Transport> Receiver<T> {
     #[inline]
     pub fn spec(&self) -> LaneSpec {
         self.spec
+    }
+
+    fn store_newest(&mut self) {
+        if let Some(newest) = self.newest.take() {
+            let (line, word) = layout::refusal(self.refusals - 1);
+            let (first, rest) = newest.to_words();
+            self.region.store(line, word, first);
+            self.region.store(line, word + 1, rest);
+        }
     }
 
     fn load(&mut self) -> Result<(), LaneError> {

@@ -275,6 +275,7 @@ impl<T: Transport> Sender<T> {
 
     fn ack_refusals(&mut self) {
         if self.refusals_acked != self.refusals_read {
+            self.region.fence();
             self.region.store(CURSORS, layout::REFUSAL_HEAD, self.refusals_read);
             self.refusals_acked = self.refusals_read;
         }
