@@ -134,7 +134,7 @@ impl World {
         let world = Self { nodes, directory, net };
         for name in NODES {
             eventually(&format!("{name} sees three active members"), SOON, || {
-                (world.states(name).iter().filter(|(_, state)| state == "Active").count() == 3)
+                (world.states(name).iter().filter(|(_, state)| state == "ACTIVE").count() == 3)
                     .then_some(())
             });
         }
@@ -159,7 +159,7 @@ impl World {
             let suspect = member["suspect"] == json!(true);
             let state = member["state"].as_str().expect("a state");
             let name = member["name"].as_str().expect("a name").to_owned();
-            (name, if suspect { "Suspect".to_owned() } else { state.to_owned() })
+            (name, if suspect { "SUSPECT".to_owned() } else { state.to_owned() })
         };
         members.map(state).collect()
     }
@@ -204,12 +204,12 @@ fn a_machine_that_is_cut_off_is_suspected_then_dead_and_queries_name_it() {
     let mut seen = Vec::new();
     eventually("a sees c dead", SOON, || {
         let state = world.state("a", "c");
-        let is_dead = state == "Dead";
+        let is_dead = state == "DEAD";
         seen.push(state);
         is_dead.then_some(())
     });
-    assert!(seen.contains(&"Suspect".to_owned()), "suspected before it is dead: {seen:?}");
-    eventually("b sees c dead", SOON, || (world.state("b", "c") == "Dead").then_some(()));
+    assert!(seen.contains(&"SUSPECT".to_owned()), "suspected before it is dead: {seen:?}");
+    eventually("b sees c dead", SOON, || (world.state("b", "c") == "DEAD").then_some(()));
     for name in ["a", "b"] {
         let answer = world.ask(name, &["query", "summary"]);
         answer.code(1).says(&["node \"c\"", "DEAD"]);
@@ -229,10 +229,10 @@ fn a_short_cut_heals_without_a_death() {
     let made = data::make(world.directory.path(), 10_000);
     world.feed(&made.file).code(0);
     world.net.plug("c", "down");
-    eventually("a suspects c", SOON, || (world.state("a", "c") == "Suspect").then_some(()));
+    eventually("a suspects c", SOON, || (world.state("a", "c") == "SUSPECT").then_some(()));
     world.net.plug("c", "up");
-    eventually("a hears c again", SOON, || (world.state("a", "c") != "Suspect").then_some(()));
-    if world.state("a", "c") == "Dead" {
+    eventually("a hears c again", SOON, || (world.state("a", "c") != "SUSPECT").then_some(()));
+    if world.state("a", "c") == "DEAD" {
         // A machine that is very slow lets more time pass than the profile gives.
         skipped("the end of a short cut, which lasted until death on this machine");
         return;

@@ -109,7 +109,7 @@ pub fn wait_balanced(node: &Host, members: usize) {
         let status = node.status();
         let fair = status["partitions"].as_u64()? / members as u64 / 2;
         let all = status["members"].as_array()?.iter();
-        let active = all.filter(|member| member["state"] == "Active");
+        let active = all.filter(|member| member["state"] == "ACTIVE");
         let holding = active.filter(|member| member["partitions"].as_u64() > Some(fair));
         (holding.count() == members).then_some(())
     });

@@ -13,8 +13,8 @@ fn a_query_names_the_dead_owner_and_a_partial_answer_is_marked() {
     cluster.feed(&made.file, &[]).code(0);
     let dead = cluster.take("b").kill();
     assert!(!dead.stderr.contains("panicked"));
-    cluster.wait_state("a", "b", "Dead", SOON);
-    cluster.wait_state("c", "b", "Dead", SOON);
+    cluster.wait_state("a", "b", "DEAD", SOON);
+    cluster.wait_state("c", "b", "DEAD", SOON);
     for node in &cluster.nodes {
         let at = ["query", "summary", "--at", &node.address, "--json"];
         run(at, SOON).code(1).says(&["node \"b\"", "DEAD"]);
@@ -48,7 +48,7 @@ fn a_stopped_owner_is_suspected_then_named() {
     let _watchdog = Watchdog::new(LONG);
     let cluster = Cluster::fast();
     cluster.get("b").process.signal(Signal::STOP);
-    cluster.wait_state("a", "b", "Dead", SOON);
+    cluster.wait_state("a", "b", "DEAD", SOON);
     let at = &cluster.get("c").address;
     run(["query", "summary", "--at", at], SOON).code(1).says(&["node \"b\"", "DEAD"]);
     let notices = cluster.get("a").process.stderr();
@@ -63,7 +63,7 @@ fn a_node_that_slept_through_its_death_ends_and_says_why() {
     let mut cluster = Cluster::fast();
     let sleeper = cluster.take("c");
     sleeper.process.signal(Signal::STOP);
-    cluster.wait_state("a", "c", "Dead", SOON);
+    cluster.wait_state("a", "c", "DEAD", SOON);
     sleeper.process.signal(Signal::CONT);
     sleeper.process.wait(SOON).code(1).says(&["declared DEAD", "start the node again"]);
 }

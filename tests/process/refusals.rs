@@ -30,11 +30,11 @@ fn a_port_in_use_is_named() {
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = tcp.local_addr().expect("an address");
     let words = [&taken.port().to_string(), "in use", "--listen"];
-    refused(directory.path(), &[], &["--listen", &taken.to_string()]).code(2).says(&words);
+    refused(directory.path(), &[], &["--listen", &taken.to_string()]).code(1).says(&words);
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
     let taken = udp.local_addr().expect("an address");
     let words = [&taken.port().to_string(), "in use", "udp"];
-    refused(directory.path(), &[], &["--listen", &taken.to_string()]).code(2).says(&words);
+    refused(directory.path(), &[], &["--listen", &taken.to_string()]).code(1).says(&words);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_second_node_with_the_id_of_a_live_one_is_refused() {
     for name in ["a", "b"] {
         let seed = &cluster.get("c").address;
         let ended = run(arguments(name, other.path(), &[seed], &[]), SOON);
-        ended.code(2).says(&[name, "in use", "--node-id"]);
+        ended.code(1).says(&[name, "in use", "--node-id"]);
     }
     cluster.wait_balanced(3);
 }
@@ -91,7 +91,7 @@ fn a_data_directory_of_another_node_is_not_taken() {
     let directory = directory();
     used("other", directory.path());
     let before = fs::read(directory.path().join("identity.toml")).expect("an identity");
-    refused(directory.path(), &[], &[]).code(2).says(&["belongs to node", "other"]);
+    refused(directory.path(), &[], &[]).code(1).says(&["belongs to node", "other"]);
     let after = fs::read(directory.path().join("identity.toml")).expect("an identity");
     assert_eq!(after, before, "a refused start writes nothing");
     used("other", directory.path());
@@ -105,9 +105,9 @@ fn a_data_directory_of_another_cluster_is_not_taken() {
     Host::start("a", &ours.path().join("a"), &[&first.address], &[]).stop(SOON).code(0);
     let other = Host::start("y", &theirs.path().join("y"), &[], &[]);
     let ended = refused(&ours.path().join("a"), &[&other.address], &[]);
-    ended.code(2).says(&["belongs to cluster"]);
+    ended.code(1).says(&["belongs to cluster"]);
     // Without a seed it does not found a cluster of its own either.
-    refused(&ours.path().join("a"), &[], &[]).code(2).says(&["belongs to cluster", "--seed"]);
+    refused(&ours.path().join("a"), &[], &[]).code(1).says(&["belongs to cluster", "--seed"]);
     // And its own cluster still takes it.
     Host::start("a", &ours.path().join("a"), &[&first.address], &[]).stop(SOON).code(0);
 }
@@ -120,9 +120,9 @@ fn a_data_directory_of_another_version_is_not_taken() {
     let file = directory.path().join("identity.toml");
     let text = fs::read_to_string(&file).expect("an identity");
     fs::write(&file, text.replace("version = 1", "version = 99")).expect("an identity");
-    refused(directory.path(), &[], &[]).code(2).says(&["version 99", "version 1"]);
+    refused(directory.path(), &[], &[]).code(1).says(&["version 99", "version 1"]);
     fs::write(&file, "not toml at all").expect("a file");
-    refused(directory.path(), &[], &[]).code(2).says(&["identity.toml", "line 1"]);
+    refused(directory.path(), &[], &[]).code(1).says(&["identity.toml", "line 1"]);
 }
 
 #[test]
@@ -130,11 +130,11 @@ fn a_directory_with_other_files_is_neither_taken_nor_emptied() {
     let _watchdog = Watchdog::new(LONG);
     let directory = directory();
     fs::write(directory.path().join("thesis.txt"), "years of work").expect("a file");
-    refused(directory.path(), &[], &[]).code(2).says(&["not a zepto data directory"]);
+    refused(directory.path(), &[], &[]).code(1).says(&["not a zepto data directory"]);
     let kept = fs::read_to_string(directory.path().join("thesis.txt")).expect("the file");
     assert_eq!(kept, "years of work");
     let file = directory.path().join("thesis.txt");
-    refused(&file, &[], &[]).code(2).says(&["not a directory"]);
+    refused(&file, &[], &[]).code(1).says(&["not a directory"]);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_data_directory_in_use_is_not_taken() {
     let _watchdog = Watchdog::new(LONG);
     let directory = directory();
     let _first = Host::start("a", directory.path(), &[], &[]);
-    refused(directory.path(), &[], &[]).code(2).says(&["in use"]);
+    refused(directory.path(), &[], &[]).code(1).says(&["in use"]);
 }
 
 #[test]
@@ -196,5 +196,5 @@ fn an_address_that_others_reach_needs_insecure_bind() {
     assert!(address.starts_with("localhost:") && !address.ends_with(":0"), "{address}");
     run(["query", "summary", "--at", &address], SOON).code(0);
     node.stop(SOON).code(0).says(&["insecure"]);
-    refused(directory.path(), &[], &["--listen", "192.0.2.1:0"]).code(2).says(&["192.0.2.1"]);
+    refused(directory.path(), &[], &["--listen", "192.0.2.1:0"]).code(1).says(&["192.0.2.1"]);
 }

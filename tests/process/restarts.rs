@@ -63,7 +63,7 @@ fn a_node_that_is_asked_to_stop_leaves_and_may_come_back() {
     let mut cluster = Cluster::start(&[]);
     cluster.take("c").stop(SOON).code(0).says(&["left the cluster"]);
     // It said goodbye, so nobody has to wait for its death to be noticed.
-    cluster.wait_state("a", "c", "Dead", SOON);
+    cluster.wait_state("a", "c", "DEAD", SOON);
     let back = cluster.node("c");
     cluster.nodes.push(back);
     cluster.wait_balanced(3);

@@ -91,7 +91,7 @@ impl Feeder {
         exchange.borrow_mut().answers.push(VecDeque::new());
         let view = nothing_yet();
         let lanes = SimLanes { exchange: Rc::clone(exchange), producer: number };
-        let mut producer = Producer::new(ProducerId(rng.next()), Arc::clone(&view), lanes);
+        let mut producer = Producer::new(ProducerId(rng.bits()), Arc::clone(&view), lanes);
         producer.know_symbols(SYMBOLS);
         Self {
             number,

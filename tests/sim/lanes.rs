@@ -23,7 +23,7 @@ struct Laid {
 impl World {
     fn lay(&mut self, from: Party, to: Party, slots: u32) -> Laid {
         let (near, far) = (self.network.end(from), self.network.end(to));
-        let spec = LaneSpec { nonce: u128::from(self.rng.next()), slots };
+        let spec = LaneSpec { nonce: u128::from(self.rng.bits()), slots };
         let slots_link = self.network.links();
         let (offer, ticket) = Sender::offer(&near, spec).expect("a lane of legal size");
         let credit_link = self.network.links();

@@ -272,7 +272,6 @@ impl Fault {
         let (near, far) = (100 + producer as u32, node);
         let (from, to) = if rng.chance(500_000) { (near, far) } else { (far, near) };
         let slow_lane = Self::Stall { from, to, for_ns: for_ns.min(20 * MS) };
-        let (from, to) = (node, other);
         let partition = Self::Partition { from: node, to: other, for_ns: for_ns.min(20 * MS) };
         let nap = Self::PauseProducer { producer, for_ns };
         let hand_over = Self::HandOver { node };

@@ -63,6 +63,13 @@ pub enum Seen {
         /// The tick.
         slot: Slot,
     },
+    /// A tick was refused. It may have been sent again long before.
+    Refused {
+        /// By whom.
+        node: NodeId,
+        /// The tick.
+        slot: Slot,
+    },
 }
 
 impl Seen {
@@ -76,6 +83,7 @@ impl Seen {
         };
         match self {
             Self::Settled { node, slot, .. } => format!("node {node} settled {}", of(slot)),
+            Self::Refused { node, slot } => format!("node {node} refused {}", of(slot)),
             Self::Replicated { node, slot, epoch, .. } => {
                 format!("node {node} took {} at {epoch:?}", of(slot))
             }
@@ -152,7 +160,10 @@ impl Lane {
                         self.bound.insert(partition, epoch);
                     }
                 }
-            } else if !refused {
+            } else if refused {
+                let (Role::Ingress { node, .. } | Role::Replica { node, .. }) = self.role;
+                seen.push(Seen::Refused { node, slot });
+            } else {
                 seen.push(self.seen(slot, bits));
             }
         }

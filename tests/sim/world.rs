@@ -320,6 +320,7 @@ impl World {
                     fence::replicated(node, &slot, partition, epoch, by.placement())?;
                     self.durability.replicated(node, incarnation, &slot);
                 }
+                Seen::Refused { .. } => {}
             }
         }
         Ok(())

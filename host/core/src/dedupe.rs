@@ -54,6 +54,8 @@ pub struct Sequences {
     seen: Nanos,
     /// Lanes that have the producer bound now.
     lanes: u32,
+    /// Which lane speaks for the producer: the one that introduced it last.
+    session: u32,
     pages: Vec<Option<Box<[u64; PAGE]>>>,
 }
 
@@ -61,6 +63,19 @@ impl Sequences {
     /// The producer.
     pub fn producer(&self) -> ProducerId {
         self.producer
+    }
+
+    /// A lane from the producer itself begins; its ticks carry the session that is returned. What
+    /// still comes over an earlier lane, which the producer has given up, is no longer its word.
+    pub fn begin_session(&mut self) -> u32 {
+        self.session = self.session.wrapping_add(1);
+        self.session
+    }
+
+    /// Whether a lane still speaks for the producer.
+    #[inline]
+    pub fn speaks(&self, session: u32) -> bool {
+        self.session == session
     }
 
     /// The last accepted sequence in a partition; zero when there was none.
@@ -141,7 +156,7 @@ impl Producers {
         let index = self.place(now).ok_or(Refusal::LimitReached)?;
         self.index.insert(producer.0, index);
         self.slots[index as usize] =
-            Some(Sequences { producer, seen: now, lanes: 1, pages: Vec::new() });
+            Some(Sequences { producer, seen: now, lanes: 1, session: 0, pages: Vec::new() });
         Ok(index)
     }
 

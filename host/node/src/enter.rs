@@ -48,7 +48,7 @@ pub(crate) async fn enter<T: Wire>(
     let resumes = data_dir.has_log()?;
     if resumes || seeds.is_empty() {
         if !resumes && let Some(cluster) = data_dir.cluster() {
-            return Err(StartError::Join(format!(
+            return Err(StartError::Refused(format!(
                 "{} belongs to cluster {cluster:032x}, whose log another node keeps; give --seed \
                  with the address of one of its members",
                 data_dir.path().display()
@@ -121,8 +121,7 @@ async fn follow<T: Wire>(
 ) -> Result<Entered, StartError> {
     let within = Duration::from_millis(config.join_timeout_ms);
     let request = request(config, service, data_dir.cluster());
-    let joined = join::join(&service.peers, seeds, &request, within).await;
-    let joined = joined.map_err(StartError::Join)?;
+    let joined = join::join(&service.peers, seeds, &request, within).await?;
     data_dir.set_cluster(joined.cluster)?;
     let known = seeds.to_vec();
     let link = Link::new(service.peers.clone(), joined.leader, move || known.clone());

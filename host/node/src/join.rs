@@ -6,6 +6,7 @@
 use crate::enter::command_of;
 use crate::link::leader_known_by;
 use crate::service::{Joined, refused};
+use crate::start_error::StartError;
 use core::time::Duration;
 use tokio::time::{Instant, sleep};
 use zepto_client::message::{JoinRequest, Request, Response};
@@ -117,24 +118,24 @@ pub async fn join(
     seeds: &[String],
     request: &JoinRequest,
     within: Duration,
-) -> Result<Membership, String> {
+) -> Result<Membership, StartError> {
     let until = Instant::now() + within;
     let mut last = String::from("none was asked");
     loop {
         for seed in seeds {
             match try_seed(peers, seed, request).await {
                 Ok(membership) => return Ok(membership),
-                Err(Rejected::ForGood(text)) => return Err(text),
+                Err(Rejected::ForGood(text)) => return Err(StartError::Refused(text)),
                 Err(Rejected::ForNow(text)) => last = text,
             }
         }
         if Instant::now() + SEED_PAUSE >= until {
-            return Err(format!(
+            return Err(StartError::Join(format!(
                 "none of the seeds {} let this node in within {} ms (last: {last}); start the \
                  first node of a new cluster without --seed",
                 seeds.join(", "),
                 within.as_millis()
-            ));
+            )));
         }
         sleep(SEED_PAUSE).await;
     }

@@ -141,6 +141,8 @@ impl Membership {
 pub async fn resolve(me: NodeId, log: AnyLog<Link>, addresses: Addresses, is_v4: bool) {
     let state = Arc::clone(log.state());
     loop {
+        // Before the view: symbols move the index without a new view.
+        let index = state.index();
         let view = state.view();
         let members: Vec<(NodeId, String)> = view
             .placement()
@@ -155,7 +157,7 @@ pub async fn resolve(me: NodeId, log: AnyLog<Link>, addresses: Addresses, is_v4:
             addresses.store(Arc::new(resolved));
         }
         // A change of members resolves again, and so does time: addresses move.
-        wait::beyond(&state, view.index(), RESOLVE_EVERY).await;
+        wait::beyond(&state, index, RESOLVE_EVERY).await;
     }
 }
 

@@ -242,6 +242,8 @@ async fn watch_self<T: Wire>(service: Arc<Service<T>>, fail: watch::Sender<Optio
     let Some(joined) = service.joined.get() else { return };
     let state = Arc::clone(joined.log.state());
     loop {
+        // Before the view: symbols move the index without a new view.
+        let index = state.index();
         let view = state.view();
         let member = view.placement().member(joined.node);
         let over = member.is_some_and(|member| {
@@ -256,7 +258,7 @@ async fn watch_self<T: Wire>(service: Arc<Service<T>>, fail: watch::Sender<Optio
             )));
             return;
         }
-        wait::beyond(&state, view.index(), LOOK_EVERY).await;
+        wait::beyond(&state, index, LOOK_EVERY).await;
     }
 }
 

@@ -132,13 +132,14 @@ impl<T: Wire> Service<T> {
         let wait = Duration::from_millis(u64::from(wait_ms)).min(left * 3 / 4);
         let until = Instant::now() + wait;
         // Symbols move the index without a new view: wait on until the placement itself is newer.
-        let mut view = state.view();
+        // The index is read before the view, so that no view that comes in between is missed.
+        let (mut index, mut view) = (state.index(), state.view());
         while view.index() <= after && Instant::now() < until {
             let left = until.saturating_duration_since(Instant::now());
-            if state.wait_for(state.index() + 1, left).await.is_err() {
+            if state.wait_for(index + 1, left).await.is_err() {
                 break;
             }
-            view = state.view();
+            (index, view) = (state.index(), state.view());
         }
         let placement = Box::new(view.placement().clone());
         Ok(Response::Placement { placement, symbols: state.symbols_len() })

@@ -30,9 +30,12 @@ pub enum StartError {
     /// The control log.
     #[error("control log: {0}")]
     Log(String),
-    /// The seeds.
+    /// No seed answered in time, or none led to the log. Worth trying again.
     #[error("cannot join: {0}")]
     Join(String),
+    /// The cluster does not take this node: its id is in use, or it belongs to another cluster.
+    #[error("cannot join: {0}")]
+    Refused(String),
     /// The operating system.
     #[error("cannot start {what}: {source}")]
     System {

@@ -162,20 +162,16 @@ impl SegmentWriter {
     }
 
     /// Adds as many of the staged rows `from..` as there is room for, in their order. Returns
-    /// how many. On `Full` (a column is needed that the budget does not allow) none.
+    /// what they were. On `Full` (a column is needed that the budget does not allow) none.
     #[inline(always)]
-    pub(crate) fn push(&mut self, staging: &Staging, from: usize) -> Result<usize, StoreError> {
+    pub(crate) fn push(&mut self, staging: &Staging, from: usize) -> Result<Pushed, StoreError> {
         let count = self.fitting(staging, from);
-        if count == 0 {
-            return Ok(0);
-        }
-        if count == STAGED_ROWS {
+        match count {
+            0 => Ok(Pushed::default()),
             // The usual case, with its length known to the compiler.
-            self.push_rows(staging, 0..STAGED_ROWS)?;
-        } else {
-            self.push_rows(staging, from..from + count)?;
+            STAGED_ROWS => self.push_rows::<true>(staging, 0..STAGED_ROWS),
+            _ => self.push_rows::<false>(staging, from..from + count),
         }
-        Ok(count)
     }
 
     /// How many of the rows have a place here and a sequence that the offset can hold.
@@ -191,41 +187,51 @@ impl SegmentWriter {
         count
     }
 
+    /// `ALL`: the rows are all staged ones.
     #[inline(always)]
-    fn push_rows(&mut self, staging: &Staging, rows: Range<usize>) -> Result<(), StoreError> {
-        self.ensure_columns(staging, rows.clone())?;
+    fn push_rows<const ALL: bool>(
+        &mut self,
+        staging: &Staging,
+        rows: Range<usize>,
+    ) -> Result<Pushed, StoreError> {
+        let pushed = Pushed::of(staging, rows.clone());
+        if pushed.optional {
+            self.ensure_columns(staging, rows.clone())?;
+        }
         let first_sequence = self.first_sequence;
         let word = |word: usize| move |row| staging.word(row, word);
+        let price = |row| staging.word(row, PRICE) as i64;
         let offset = |row| (staging.word(row, SEQUENCE) - first_sequence) as u32;
-        write(self.spare(&TIMES), rows.clone(), word(TIME));
-        write(self.spare(&PRICES), rows.clone(), |row| staging.word(row, PRICE) as i64);
-        write(self.spare(&SIZES), rows.clone(), word(SIZE));
-        write(self.spare(&OFFSETS), rows.clone(), offset);
-        write(self.spare(&KINDS), rows.clone(), |row| staging.word(row, KIND_FLAGS) as u8);
-        for (column, optional) in OPTIONAL_WORDS.into_iter().enumerate() {
-            let column = self.words[column];
-            write(self.spare_optional(column), rows.clone(), word(optional));
-        }
+        let kind = |row| staging.word(row, KIND_FLAGS) as u8;
         let flags = |row| (staging.word(row, KIND_FLAGS) >> 8) as u8;
-        write(self.spare_optional(self.flags), rows.clone(), flags);
-        self.note_times(staging, rows.clone());
-        self.len += rows.len() as u32;
+        write::<_, ALL>(self.spare(&TIMES), rows.clone(), word(TIME));
+        write::<_, ALL>(self.spare(&PRICES), rows.clone(), price);
+        write::<_, ALL>(self.spare(&SIZES), rows.clone(), word(SIZE));
+        write::<_, ALL>(self.spare(&OFFSETS), rows.clone(), offset);
+        write::<_, ALL>(self.spare(&KINDS), rows.clone(), kind);
+        for (column, optional) in OPTIONAL_WORDS.into_iter().enumerate() {
+            let start = self.words[column];
+            write::<_, ALL>(self.spare_optional(start), rows.clone(), word(optional));
+        }
+        write::<_, ALL>(self.spare_optional(self.flags), rows, flags);
+        self.note_times(&pushed);
+        self.len += pushed.count as u32;
         self.segment.len.store(self.len, Release);
-        Ok(())
+        Ok(pushed)
     }
 
     /// Allocates the columns for which these rows have the first value that is not zero.
-    #[inline(always)]
+    #[inline(never)]
     fn ensure_columns(&mut self, staging: &Staging, rows: Range<usize>) -> Result<(), StoreError> {
         for (column, word) in OPTIONAL_WORDS.into_iter().enumerate() {
-            let bits = rows.clone().fold(0, |bits, row| bits | staging.word(row, word));
-            if bits != 0 && self.words[column].is_null() {
+            let mut rows = rows.clone();
+            if self.words[column].is_null() && rows.any(|row| staging.word(row, word) != 0) {
                 self.words[column] = self.add_column(&self.segment.words[column])?;
                 self.bytes += size_of::<u64>() * self.rows_max as usize;
             }
         }
-        let bits = rows.fold(0, |bits, row| bits | staging.word(row, KIND_FLAGS));
-        if bits >> 8 != 0 && self.flags.is_null() {
+        let mut rows = rows;
+        if self.flags.is_null() && rows.any(|row| staging.word(row, KIND_FLAGS) >> 8 != 0) {
             self.flags = self.add_column(&self.segment.flags)?;
             self.bytes += self.rows_max as usize;
         }
@@ -249,21 +255,14 @@ impl SegmentWriter {
     }
 
     #[inline(always)]
-    fn note_times(&mut self, staging: &Staging, rows: Range<usize>) {
-        let mut previous = self.max_time_ns;
-        let mut ordered = true;
-        for row in rows {
-            let time_ns = staging.word(row, TIME);
-            ordered &= previous <= time_ns;
-            previous = time_ns;
-            self.min_time_ns = self.min_time_ns.min(time_ns);
-            self.max_time_ns = self.max_time_ns.max(time_ns);
-        }
-        self.segment.min_time_ns.store(self.min_time_ns, Relaxed);
-        self.segment.max_time_ns.store(self.max_time_ns, Relaxed);
-        if !ordered {
+    fn note_times(&mut self, pushed: &Pushed) {
+        if !pushed.ordered || pushed.min_time_ns < self.max_time_ns {
             self.segment.ordered.store(false, Relaxed);
         }
+        self.min_time_ns = self.min_time_ns.min(pushed.min_time_ns);
+        self.max_time_ns = self.max_time_ns.max(pushed.max_time_ns);
+        self.segment.min_time_ns.store(self.min_time_ns, Relaxed);
+        self.segment.max_time_ns.store(self.max_time_ns, Relaxed);
     }
 
     /// The rows of a column, up to the end of the stripe, that nobody reads yet.
@@ -311,6 +310,43 @@ impl SegmentWriter {
             if !start.is_null() {
                 prefetch(start.wrapping_add(len));
             }
+        }
+    }
+}
+
+/// What some staged rows were that found room.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pushed {
+    pub(crate) count: usize,
+    pub(crate) min_time_ns: u64,
+    pub(crate) max_time_ns: u64,
+    /// In order of time.
+    pub(crate) ordered: bool,
+    /// Some value is not zero that is kept in an optional column.
+    optional: bool,
+}
+
+impl Pushed {
+    #[inline(always)]
+    fn of(staging: &Staging, rows: Range<usize>) -> Self {
+        let first = staging.word(rows.start, TIME);
+        let (mut min, mut max, mut previous) = (first, first, first);
+        let (mut disordered, mut bits) = (false, 0);
+        for row in rows.clone() {
+            let time_ns = staging.word(row, TIME);
+            disordered |= time_ns < previous;
+            previous = time_ns;
+            min = min.min(time_ns);
+            max = max.max(time_ns);
+            bits |= staging.word(row, RECEIVE_TIME) | staging.word(row, KIND_FLAGS) >> 8;
+            bits |= staging.word(row, USER[0]) | staging.word(row, USER[1]);
+        }
+        Self {
+            count: rows.len(),
+            min_time_ns: min,
+            max_time_ns: max,
+            ordered: !disordered,
+            optional: bits != 0,
         }
     }
 }
@@ -511,8 +547,20 @@ impl<T> Column<T> {
     }
 }
 
+/// Writes the values of `ALL` staged rows, or of some, to the first cells. Without cells (of a
+/// column that is not there) nothing.
 #[inline(always)]
-fn write<T>(cells: &mut [MaybeUninit<T>], rows: Range<usize>, value: impl Fn(usize) -> T) {
+fn write<T, const ALL: bool>(
+    cells: &mut [MaybeUninit<T>],
+    rows: Range<usize>,
+    value: impl Fn(usize) -> T,
+) {
+    if ALL {
+        if let Some(cells) = cells.first_chunk_mut::<STAGED_ROWS>() {
+            *cells = std::array::from_fn(|row| MaybeUninit::new(value(row)));
+        }
+        return;
+    }
     for (cell, row) in cells.iter_mut().zip(rows) {
         cell.write(value(row));
     }

@@ -198,7 +198,7 @@ pub fn open(config: StoreConfig) -> Result<(Store, StoreReader), StoreError> {
 /// Appending: called for every tick.
 impl Store {
     /// The series of a (table, symbol), if it was created and its partition is open.
-    #[inline]
+    #[inline(always)]
     pub fn series(&self, table: u16, symbol: u32) -> Option<SeriesIndex> {
         let index = *self.tables.get(usize::from(table))?.get(symbol as usize)?;
         (index != NO_SERIES).then_some(SeriesIndex(index))
@@ -222,32 +222,32 @@ impl Store {
     ///
     /// # Panics
     /// If the index is from another store.
-    #[inline]
+    #[inline(always)]
     pub fn append(&mut self, series: SeriesIndex, tick: &Tick) -> Result<u64, StoreError> {
         let index = series.0 as usize;
-        if self.cursors[index].staged as usize >= STAGED_ROWS {
-            let moved = self.move_staged(index);
-            self.count_refusal(moved)?;
+        if self.cursors[index].staged as usize == STAGED_ROWS {
+            self.make_room(index)?;
         }
         let cursor = &mut self.cursors[index];
         let Some(series) = &cursor.series else { return Err(StoreError::NotOpen) };
         let next = &mut self.next[cursor.partition as usize];
-        let sequence = next.sequence();
-        series.staging.put(cursor.staged as usize, &pack(tick, sequence));
+        let taken = *next;
+        *next = taken.after();
+        series.staging.put(cursor.staged as usize, &pack(tick, taken.sequence()));
         cursor.staged += 1;
-        if !next.is_touched() {
+        let full = cursor.staged as usize == STAGED_ROWS;
+        self.appended += 1;
+        if !taken.is_touched() {
             self.touched.push(cursor.partition);
         }
-        *next = next.after();
-        self.appended += 1;
-        if cursor.staged as usize == STAGED_ROWS && self.pipelined {
+        if full && self.pipelined {
             self.move_soon(index as u32);
         }
-        Ok(sequence)
+        Ok(taken.sequence())
     }
 
     /// Fetches what [`append`](Self::append) to this series will write into the cache.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch(&self, series: SeriesIndex) {
         let cursor = &self.cursors[series.0 as usize];
         if let Some(series) = &cursor.series {
@@ -287,6 +287,14 @@ impl Store {
         Ok(())
     }
 
+    /// All slots of a series are taken, and another row comes.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, index: usize) -> Result<(), StoreError> {
+        let moved = self.move_staged(index);
+        self.count_refusal(moved)
+    }
+
     /// Moves the staged rows of a series into columns, so that all its slots are free. On an
     /// error, the rows that did move are noted and the others stay staged.
     #[inline(never)]
@@ -304,15 +312,15 @@ impl Store {
         let tail = &mut self.tails[index];
         while (tail.moved as usize) < STAGED_ROWS {
             let from = tail.moved as usize;
-            let mut count = tail.push(&series.staging, from)?;
-            if count == 0 {
+            let mut pushed = tail.push(&series.staging, from)?;
+            if pushed.count == 0 {
                 let budget = &self.shared.budget;
                 let (sealed, begun) = tail.begin_segment(series, budget, self.segments, from)?;
                 self.expiry.note_growth(index, sealed.as_ref(), &mut tail.grown);
                 self.segments += 1;
-                count = begun;
+                pushed = begun;
             }
-            tail.note_moved(series, from, count);
+            tail.note_moved(series, &pushed);
         }
         tail.moved = 0;
         cursor.staged = 0;

@@ -6,8 +6,8 @@ use zepto_core::limits::{SEGMENT_ROWS_MAX, SEGMENT_ROWS_MIN};
 
 use crate::StoreError;
 use crate::budget::Budget;
-use crate::row::{SEQUENCE, TIME};
-use crate::segment::SegmentWriter;
+use crate::row::SEQUENCE;
+use crate::segment::{Pushed, SegmentWriter};
 use crate::series::Series;
 use crate::staging::Staging;
 
@@ -28,49 +28,46 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Adds the staged rows `from..` to the segment being filled; returns how many found room,
-    /// perhaps none. On `Full` none did.
+    /// Adds the staged rows `from..` to the segment being filled, as many as find room, perhaps
+    /// none. On `Full` none did.
     #[inline(always)]
-    pub(crate) fn push(&mut self, staging: &Staging, from: usize) -> Result<usize, StoreError> {
+    pub(crate) fn push(&mut self, staging: &Staging, from: usize) -> Result<Pushed, StoreError> {
         match &mut self.writer {
             Some(writer) => writer.push(staging, from),
-            None => Ok(0),
+            None => Ok(Pushed::default()),
         }
     }
 
     /// Begins the segment with this number for rows that found no room; adds as many as it may,
-    /// at least one. Returns the segment before it, now sealed, and how many. On `Full` nothing
-    /// has changed.
+    /// at least one. Returns the segment before it, now sealed, and what it added. On `Full`
+    /// nothing has changed.
     pub(crate) fn begin_segment(
         &mut self,
         series: &Series,
         budget: &Arc<Budget>,
         number: u64,
         from: usize,
-    ) -> Result<(Option<SegmentWriter>, usize), StoreError> {
+    ) -> Result<(Option<SegmentWriter>, Pushed), StoreError> {
         let first_sequence = series.staging.word(from, SEQUENCE);
         let rows_max = segment_rows(self.rows);
         let mut writer = SegmentWriter::create(budget, number, rows_max, first_sequence)?;
-        let count = writer.push(&series.staging, from)?;
+        let pushed = writer.push(&series.staging, from)?;
         series.push_segment(writer.segment().clone());
         let sealed = self.writer.replace(writer);
         self.sealed_bytes += sealed.as_ref().map_or(0, |sealed| sealed.bytes() as u64);
-        Ok((sealed, count))
+        Ok((sealed, pushed))
     }
 
-    /// The `count` staged rows `from..` are in columns now.
+    /// These staged rows, the first that were not, are in columns now.
     #[inline(always)]
-    pub(crate) fn note_moved(&mut self, series: &Series, from: usize, count: usize) {
-        for row in from..from + count {
-            let time_ns = series.staging.word(row, TIME);
-            if time_ns < self.latest_ns {
-                series.set_disordered();
-            }
-            self.latest_ns = self.latest_ns.max(time_ns);
+    pub(crate) fn note_moved(&mut self, series: &Series, pushed: &Pushed) {
+        if !pushed.ordered || pushed.min_time_ns < self.latest_ns {
+            series.set_disordered();
         }
-        self.rows += count as u64;
-        self.moved += count as u32;
-        series.staging.moved(series.staging.word(from + count - 1, SEQUENCE) + 1);
+        self.latest_ns = self.latest_ns.max(pushed.max_time_ns);
+        self.rows += pushed.count as u64;
+        self.moved += pushed.count as u32;
+        series.staging.moved(series.staging.word(self.moved as usize - 1, SEQUENCE) + 1);
     }
 
     /// Bytes of the listed segments.

@@ -441,6 +441,7 @@ impl<L: Lanes> Producer<L> {
         }
         for parked in self.parked.values_mut() {
             let ours = parked.until.is_some_and(|(lane, _)| lane == index as u16);
+            parked.begun = parked.begun.filter(|lane| *lane != index as u16);
             if ours {
                 parked.until = None;
                 // The lane may still reach its owner, with numbers that were to be used again.
@@ -505,8 +506,16 @@ impl<L: Lanes> Producer<L> {
         if outlet.introduce(&self.names).is_err() {
             return dropped as u64;
         }
+        if parked.begun.is_some_and(|begun| begun != lane) {
+            // The partition moved while it was being sent on.
+            let begun = parked.begun.take().unwrap_or(NO_LANE);
+            let old = self.outlets.get(begun as usize).and_then(Option::as_ref);
+            parked.until = old.map(|outlet| (begun, outlet.head()));
+            return dropped as u64;
+        }
         let sent = parked.send(outlet, self.name_of[slot], &mut self.sequences[slot]);
         self.parked_count -= sent;
+        parked.begun = if sent > 0 { Some(lane) } else { parked.begun };
         if parked.is_empty() {
             self.parked.remove(&partition);
             self.lane_of[slot] = lane;

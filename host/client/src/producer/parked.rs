@@ -17,6 +17,8 @@ pub(super) struct Parked {
     pub fresh: VecDeque<Slot>,
     /// Not before this lane has settled everything below this index.
     pub until: Option<(u16, u64)>,
+    /// The lane that took part of it before it was full: the rest must not overtake that part.
+    pub begun: Option<u16>,
     /// Not before this time, or a view beyond this index: who refused may not know yet.
     pub after: Option<(Nanos, u64)>,
     /// The partition's last number, once the lane above has judged what was behind a refused tick.

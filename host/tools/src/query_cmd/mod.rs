@@ -239,7 +239,7 @@ async fn bars(args: &QueryArgs, symbol: &str) -> Result<(), Failure> {
     let kinds = args.kinds.unwrap_or(KindSet::TRADES);
     let mut left = args.limit.unwrap_or(LIMIT_DEFAULT);
     let mut range = times(args);
-    let mut show = show::Bars::begin(args, symbol, interval_ns)?;
+    let mut show = show::Bars::new(args, symbol, interval_ns);
     loop {
         let limit = left.min(BARS_MAX as u64) as u32;
         match ask_series(args, symbol, range, Of::Bars { interval_ns, kinds, limit }).await? {
@@ -261,7 +261,7 @@ async fn range(args: &QueryArgs, symbol: &str) -> Result<(), Failure> {
     let kinds = args.kinds.unwrap_or(KindSet::ALL);
     let mut left = args.limit.unwrap_or(LIMIT_DEFAULT);
     let mut after = None;
-    let mut show = show::Ticks::begin(args, symbol)?;
+    let mut show = show::Ticks::new(args, symbol);
     loop {
         // Kinds are picked out here, so a page may hold fewer ticks than it was asked for.
         let wanted = if kinds == KindSet::ALL { left } else { RANGE_ROWS_MAX as u64 };

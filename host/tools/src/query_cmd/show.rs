@@ -171,22 +171,19 @@ pub(super) fn last(
     format::print(&table.take_text())
 }
 
-/// Bars, page by page.
+/// Bars, page by page. Nothing is printed before the first page, which may not come.
 pub(super) struct Bars {
     json: bool,
+    start: String,
     interval_ns: u64,
     printed: u64,
     table: Table,
 }
 
 impl Bars {
-    pub(super) fn begin(args: &QueryArgs, symbol: &str, interval_ns: u64) -> Result<Self, Failure> {
-        if args.json {
-            let symbol = json!(symbol);
-            format::print(&format!(
-                "{{\"symbol\":{symbol},\"interval_ns\":{interval_ns},\"bars\":["
-            ))?;
-        }
+    pub(super) fn new(args: &QueryArgs, symbol: &str, interval_ns: u64) -> Self {
+        let symbol = json!(symbol);
+        let start = format!("{{\"symbol\":{symbol},\"interval_ns\":{interval_ns},\"bars\":[");
         use Align::{Left, Right};
         let table = Table::new(&[
             ("START                         ", Left),
@@ -198,11 +195,11 @@ impl Bars {
             ("VWAP", Right),
             ("TICKS", Right),
         ]);
-        Ok(Self { json: args.json, interval_ns, printed: 0, table })
+        Self { json: args.json, start, interval_ns, printed: 0, table }
     }
 
     pub(super) fn page(&mut self, bars: &[Bar]) -> Result<(), Failure> {
-        let mut text = String::new();
+        let mut text = core::mem::take(&mut self.start);
         for Bar { start_ns, aggregate } in bars {
             if self.json {
                 separate(&mut text, self.printed);
@@ -212,7 +209,9 @@ impl Bars {
             }
             self.printed += 1;
         }
-        text.push_str(&if self.json { String::new() } else { self.table.take_text() });
+        if !self.json {
+            text = self.table.take_text();
+        }
         format::print(&text)
     }
 
@@ -220,7 +219,7 @@ impl Bars {
         if self.json {
             let mut fields = missed.fields();
             fields.insert("next_start_ns".into(), json!(next_ns));
-            return format::print(&format!("]{}\n", rest(&fields)));
+            return format::print(&format!("{}]{}\n", self.start, rest(&fields)));
         }
         if let Some(next_ns) = next_ns {
             let length = self.interval_ns;
@@ -232,23 +231,22 @@ impl Bars {
     }
 }
 
-/// Ticks, page by page.
+/// Ticks, page by page, like [`Bars`].
 pub(super) struct Ticks {
     json: bool,
+    start: String,
     printed: u64,
     table: Table,
 }
 
 impl Ticks {
-    pub(super) fn begin(args: &QueryArgs, symbol: &str) -> Result<Self, Failure> {
-        if args.json {
-            format::print(&format!("{{\"symbol\":{},\"ticks\":[", json!(symbol)))?;
-        }
-        Ok(Self { json: args.json, printed: 0, table: tick_table() })
+    pub(super) fn new(args: &QueryArgs, symbol: &str) -> Self {
+        let start = format!("{{\"symbol\":{},\"ticks\":[", json!(symbol));
+        Self { json: args.json, start, printed: 0, table: tick_table() }
     }
 
     pub(super) fn page(&mut self, ticks: &[Tick]) -> Result<(), Failure> {
-        let mut text = String::new();
+        let mut text = core::mem::take(&mut self.start);
         for tick in ticks {
             if self.json {
                 separate(&mut text, self.printed);
@@ -258,7 +256,9 @@ impl Ticks {
             }
             self.printed += 1;
         }
-        text.push_str(&if self.json { String::new() } else { self.table.take_text() });
+        if !self.json {
+            text = self.table.take_text();
+        }
         format::print(&text)
     }
 
@@ -266,7 +266,7 @@ impl Ticks {
         if self.json {
             let mut fields = missed.fields();
             fields.insert("more".into(), Value::Bool(has_more));
-            return format::print(&format!("]{}\n", rest(&fields)));
+            return format::print(&format!("{}]{}\n", self.start, rest(&fields)));
         }
         if has_more {
             eprintln!("more ticks follow; raise --limit or narrow --from and --to");

@@ -7,6 +7,7 @@
 //! Lacks, on purpose: anything for peers under another user or in another network namespace; they
 //! talk over RPC.
 
+mod door;
 mod meet;
 mod message;
 mod segment;
@@ -14,7 +15,8 @@ mod segment;
 use core::ops::Range;
 use std::os::fd::OwnedFd;
 
-pub use meet::{Door, DoorCounts, Knock, MeetError, Meeting, Met, REFUSED_UNUSABLE, meet};
+pub use door::{Door, DoorCounts, Knock, Met};
+pub use meet::{MeetError, Meeting, REFUSED_UNUSABLE, meet};
 
 use crate::transport::{Line, Region, Remote, Transport, TransportError};
 use segment::Segment;

@@ -323,8 +323,8 @@ impl<T: Transport> Source<T> {
     }
 
     /// The shard's indices of the producers this lane has bound.
-    pub fn bound(&self) -> Vec<u32> {
-        self.producers.values().copied().collect()
+    pub fn bound(&self) -> impl Iterator<Item = u32> + '_ {
+        self.producers.values().copied()
     }
 
     /// Takes up to a batch and acknowledges it.

@@ -2,13 +2,13 @@
 
 use super::command::LaneTerms;
 use super::follow::Followers;
-use super::ledger::{Ledger, Standing, Taken};
+use super::ledger::{Bound, Ledger, Standing, Taken};
 use std::sync::atomic::Ordering;
 use zepto_core::limits::{LANE_BATCH, PRODUCERS_PER_LANE_MAX};
 use zepto_core::settle::{Batch, Settling};
 use zepto_core::slot::{self, Control, Slot};
 use zepto_core::time::Nanos;
-use zepto_core::{ProducerId, Refusal};
+use zepto_core::Refusal;
 use zepto_transport::{LaneError, Receiver, Transport};
 
 /// Why a lane is over.
@@ -31,14 +31,11 @@ impl LaneEnd {
     }
 }
 
-/// No producer is bound at this index.
-const UNBOUND: u32 = u32::MAX;
-
 pub(super) struct Inlet<X: Transport> {
     lane: Receiver<X>,
     terms: LaneTerms,
-    /// By the lane's producer index: the shard's.
-    bound: Vec<u32>,
+    /// By the lane's producer index.
+    bound: Vec<Option<Bound>>,
     settling: Settling,
     /// Slots from here to `consumed` may be of partitions that are no longer owned; nothing
     /// settles until they are looked at.
@@ -62,8 +59,8 @@ impl<X: Transport> Inlet<X> {
     }
 
     /// The shard's indices of the producers this lane has bound.
-    pub fn bound(&self) -> &[u32] {
-        &self.bound
+    pub fn bound(&self) -> impl Iterator<Item = u32> + '_ {
+        self.bound.iter().flatten().map(|bound| bound.index)
     }
 
     /// Takes up to a batch.
@@ -125,7 +122,7 @@ impl<X: Transport> Inlet<X> {
                     return Ok(Step::Wait);
                 } else {
                     let index = slot::producer_of(slot).0 as usize;
-                    let producer = self.bound.get(index).copied().filter(|i| *i != UNBOUND);
+                    let producer = self.bound.get(index).copied().flatten();
                     ledger.take(slot, series, partition, producer)
                 }
             }
@@ -134,8 +131,10 @@ impl<X: Transport> Inlet<X> {
         Ok(match taken {
             Ok(Taken::Stored) => Step::Done,
             Ok(Taken::Led(partition, sequence)) => {
-                let index = self.bound[slot::producer_of(slot).0 as usize];
-                followers.send(partition, sequence, slot, index, ledger);
+                // It was stored under a bound producer.
+                if let Some(Some(bound)) = self.bound.get(slot::producer_of(slot).0 as usize) {
+                    followers.send(partition, sequence, slot, bound.index, ledger);
+                }
                 Step::Done
             }
             Ok(Taken::Duplicate(partition)) => {
@@ -171,14 +170,16 @@ impl<X: Transport> Inlet<X> {
         }
         let index = index as usize;
         if self.bound.len() <= index {
-            self.bound.resize(index + 1, UNBOUND);
+            self.bound.resize(index + 1, None);
         }
-        if self.bound[index] != UNBOUND {
-            ledger.producers.unbind(self.bound[index], now);
+        if let Some(old) = self.bound[index] {
+            ledger.producers.unbind(old.index, now);
         }
         // Without a place for it, its ticks are refused as an unknown producer's.
-        let bound = ledger.producers.bind(ProducerId(producer.0), now);
-        self.bound[index] = bound.unwrap_or(UNBOUND);
+        self.bound[index] = ledger.producers.bind(producer, now).ok().and_then(|index| {
+            let session = ledger.producers.get_mut(index)?.begin_session();
+            Some(Bound { index, session })
+        });
         Ok(Step::Done)
     }
 

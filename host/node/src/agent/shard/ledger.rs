@@ -27,6 +27,15 @@ pub(super) enum Standing {
     Frozen,
 }
 
+/// A producer as one of its lanes has it bound.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    /// The shard's index of the producer.
+    pub index: u32,
+    /// Over once the producer opens another lane to this shard.
+    pub session: u32,
+}
+
 /// How a tick was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
@@ -117,13 +126,17 @@ impl Ledger {
         slot: &Slot,
         series: SeriesIndex,
         partition: PartitionId,
-        producer: Option<u32>,
+        producer: Option<Bound>,
     ) -> Result<Taken, Refusal> {
         let standing = self.standing(partition);
         if !matches!(standing, Standing::Owner | Standing::Leader) || self.draining {
             return Err(self.refusal_of(standing));
         }
-        let sequences = producer.and_then(|index| self.producers.get_mut(index));
+        let bound = producer.ok_or(Refusal::UnknownProducer)?;
+        let sequences = self.producers.get_mut(bound.index);
+        // A lane that its producer has given up for another says nothing any more: the other may
+        // already have been told that this tick is refused.
+        let sequences = sequences.filter(|sequences| sequences.speaks(bound.session));
         let sequences = sequences.ok_or(Refusal::UnknownProducer)?;
         let last = sequences.last(partition);
         match judge(last, slot::producer_of(slot).1) {
@@ -300,12 +313,17 @@ impl Ledger {
     }
 
     /// A lane ended.
-    pub fn close_lane(&mut self, end: &LaneEnd, bound: &[u32], now: Nanos) {
+    pub fn close_lane(
+        &mut self,
+        end: &LaneEnd,
+        bound: impl IntoIterator<Item = u32>,
+        now: Nanos,
+    ) {
         if end.is_corrupt() {
             tracing::warn!(%end, "a lane was closed");
             self.counters.corrupt_lanes += 1;
         }
-        for &index in bound {
+        for index in bound {
             self.producers.unbind(index, now);
         }
     }

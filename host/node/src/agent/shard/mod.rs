@@ -180,7 +180,7 @@ impl<T: Transport> Shard<T> {
                 true
             }
             Err(end) => {
-                ledger.close_lane(&end, &source.bound(), now);
+                ledger.close_lane(&end, source.bound(), now);
                 work += 1;
                 false
             }
