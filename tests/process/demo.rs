@@ -127,9 +127,9 @@ fn a_malformed_line_ends_the_demo_unless_it_may_be_skipped() {
     let rows = "1,A,trade,1.5,2\n1,A,trade,x,2\n2,B,bid,3,4\n";
     fs::write(&file, format!("{}{rows}", data::HEADER)).expect("a file");
     let file = file.to_string_lossy();
-    run(&["--input", &file, "--json"]).code(1).says(&["bad.csv:3", "\"x\""]);
+    run(&["--input", &file, "--json"]).code(1).says(&["bad.csv:3", "`x`"]);
     let skipped = run(&["--input", &file, "--skip-bad", "--json"]).code(0);
-    let report = skipped.says(&["bad.csv:3"]).last_json();
+    let report = skipped.says(&["line 3", "`x`"]).last_json();
     assert_clean(&report, 2);
 }
 

@@ -15,7 +15,7 @@ use zepto_control::{ControlLog, Outcome, Reason};
 use zepto_core::detect::Opinion;
 use zepto_core::topology::{Member, MemberState};
 use zepto_core::{NodeId, Refusal};
-use zepto_rpc::{Failure, Peers};
+use zepto_rpc::{ConnectError, Failure, Peers};
 use zepto_transport::Transport;
 
 /// Time for the log to let somebody in.
@@ -152,9 +152,13 @@ async fn try_seed(
     request: &JoinRequest,
 ) -> Result<Membership, Rejected> {
     let Some(leader) = leader_known_by(peers, seed, SEED_WITHIN).await else {
-        let found = peers.get(seed, SEED_WITHIN).await;
-        let text = found.map_or_else(|error| error.to_string(), |_| "knows no log yet".into());
-        return Err(Rejected::ForNow(format!("{seed}: {text}")));
+        return Err(match peers.get(seed, SEED_WITHIN).await {
+            Err(error @ ConnectError::Refused { reason, .. }) if !reason.is_transient() => {
+                Rejected::ForGood(error.to_string())
+            }
+            Err(error) => Rejected::ForNow(format!("{seed}: {error}")),
+            Ok(_) => Rejected::ForNow(format!("{seed}: knows no log yet")),
+        });
     };
     let join = Request::Join(request.clone());
     match ask(peers, &leader, &join, PROPOSE_WITHIN + PING_WITHIN).await {

@@ -115,6 +115,12 @@ fn advertise(config: &Config, bound: SocketAddr) -> Result<String, StartError> {
     if !bound.ip().is_loopback() && !config.insecure_bind {
         return Err(StartError::Insecure(bound));
     }
+    if !bound.ip().is_loopback() {
+        tracing::warn!(
+            address = %bound,
+            "insecure: whoever reaches this address may join, read and write"
+        );
+    }
     if !config.advertise.is_empty() {
         // A port of 0 stands for the one that was chosen.
         let (host, port) = config.advertise.rsplit_once(':').unwrap_or((&config.advertise, "0"));
