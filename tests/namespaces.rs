@@ -7,6 +7,7 @@
 use serde_json::json;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use zepto_tests::harness::process::zepto_host;
@@ -14,13 +15,16 @@ use zepto_tests::harness::{
     Ended, Host, LONG, Process, SOON, Watchdog, data, eventually, skipped, system,
 };
 
-/// Names of namespaces and devices begin so; a device's name has at most 15 bytes.
+/// Names of namespaces begin so; their devices are inside, and need no names of their own.
 const PREFIX: &str = "zt";
 const NODES: [&str; 3] = ["a", "b", "c"];
 
+/// Nets of this process: its tests run at the same time.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
 /// Three namespaces with one address each, on one bridge in a fourth.
 struct Net {
-    /// Prefix and process id.
+    /// Prefix, process id and number.
     tag: String,
 }
 
@@ -38,7 +42,8 @@ impl Net {
             return None;
         }
         remove_stale();
-        let net = Self { tag: format!("{PREFIX}{}", std::process::id()) };
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let net = Self { tag: format!("{PREFIX}{}-{number}", std::process::id()) };
         let hub = net.namespace("hub");
         if !system::works("ip", &["netns", "add", &hub]) {
             skipped("network namespaces, which this machine does not make");

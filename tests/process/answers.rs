@@ -66,11 +66,11 @@ fn a_malformed_line_ends_a_feed_with_file_line_and_reason() {
     let good = "1,A,trade,1.5,2\n";
     let cases = [
         ("1,A,trade,much,2\n", "much"),
-        ("1,A,trade,1.5\n", "bad.csv"),
+        ("1,A,trade,1.5\n", "`1,A,trade,1.5`"),
         ("-1,A,trade,1.5,2\n", "-1"),
         ("1,A,gift,1.5,2\n", "gift"),
         ("1,A,trade,1.5,1e999\n", "1e999"),
-        ("1,,trade,1.5,2\n", "bad.csv"),
+        ("1,,trade,1.5,2\n", "symbol"),
     ];
     for (line, word) in cases {
         fs::write(&file, format!("{}{good}{good}{line}{good}", data::HEADER)).expect("a file");

@@ -44,7 +44,7 @@ fn a_second_node_with_the_id_of_a_live_one_is_refused() {
     let other = directory();
     for name in ["a", "b"] {
         let seed = &cluster.get("c").address;
-        let ended = run(arguments(name, other.path(), &[seed], &[]), SOON);
+        let ended = run(arguments(name, &other.path().join(name), &[seed], &[]), SOON);
         ended.code(1).says(&[name, "in use", "--node-id"]);
     }
     cluster.wait_balanced(3);
@@ -105,7 +105,7 @@ fn a_data_directory_of_another_cluster_is_not_taken() {
     Host::start("a", &ours.path().join("a"), &[&first.address], &[]).stop(SOON).code(0);
     let other = Host::start("y", &theirs.path().join("y"), &[], &[]);
     let ended = refused(&ours.path().join("a"), &[&other.address], &[]);
-    ended.code(1).says(&["belongs to cluster"]);
+    ended.code(1).says(&["this is cluster", "you are of cluster"]);
     // Without a seed it does not found a cluster of its own either.
     refused(&ours.path().join("a"), &[], &[]).code(1).says(&["belongs to cluster", "--seed"]);
     // And its own cluster still takes it.

@@ -80,7 +80,7 @@ fn commands_that_reach_nobody_say_so_with_their_own_code() {
     run(["query", "summary", "--at", &gone], SOON).code(3).says(&[&gone]);
     run(["feed", &file, "--to", &gone], SOON).code(3).says(&[&gone]);
     run(["status", "--at", "no-such-host.invalid:1"], SOON).code(3).says(&["no-such-host"]);
-    run(["status", "--at", "nonsense"], SOON).code(2);
+    run(["status", "--at", "nonsense"], SOON).code(3).says(&["nonsense"]);
     run(["query", "median", "A", "--at", &gone], SOON).code(2).says(&["median"]);
     run(["query", "last", "--at", &gone], SOON).code(2).says(&["symbol"]);
 }

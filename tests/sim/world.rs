@@ -339,6 +339,9 @@ impl World {
         stepped.map_err(|story| Failure { oracle: Oracle::Conservation, story })?;
         let account = feeder.producer.account();
         Conservation::at_step(producer, &account, feeder.sent)?;
+        if feeder.progress() != before {
+            self.network.trace.say(|| format!("{now:>12} producer {producer}: {account:?}"));
+        }
         feeder.idle = if feeder.progress() == before { feeder.idle + 1 } else { 0 };
         let (idle, step_ns) = (feeder.idle, feeder.plan.step_ns);
         let requests = core::mem::take(&mut self.exchange.borrow_mut().requests);

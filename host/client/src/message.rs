@@ -390,7 +390,8 @@ pub enum MessageError {
 /// A message as bytes.
 pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
     let bytes = vec![VERSION];
-    // Writing into a growing vector cannot fail for these types; an empty message says so if it does.
+    // Writing into a growing vector cannot fail for these types; an empty message says so if it
+    // does.
     postcard::to_extend(message, bytes).unwrap_or_default()
 }
 
@@ -453,7 +454,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_message_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_a_message_or_an_error(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             let mut bytes = bytes;
             if let Some(first) = bytes.first_mut() { *first = VERSION; }
             let _request = decode::<Request>(&bytes);

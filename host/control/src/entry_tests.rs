@@ -1,3 +1,5 @@
+//! Entries on the wire: they come back equal, and no bytes make the decoder panic.
+
 use super::*;
 use proptest::prelude::*;
 use zepto_core::topology::{Handover, Topology};

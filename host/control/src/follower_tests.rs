@@ -1,3 +1,5 @@
+//! The follower against a leader that dawdles, repeats itself, loses answers and diverges.
+
 use super::*;
 use crate::single::{FollowError, Single};
 use crate::testing::*;

@@ -1,3 +1,5 @@
+//! The single-node log: proposals, order, restarts, and what it refuses.
+
 use super::*;
 use crate::testing::*;
 use core::sync::atomic::AtomicI64;

@@ -1,3 +1,5 @@
+//! The replicated state: what readers see while entries are applied.
+
 use super::*;
 use crate::testing::{LONG, activate, block_on, bootstrap, first_entries, intern, join, no_events};
 use std::sync::Mutex;

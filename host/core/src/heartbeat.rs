@@ -7,7 +7,7 @@
 //! | 8 | seq u64 | grows by one per packet and incarnation |
 //! | 16 | timestamp u64 | sender's wall clock, ns since the Unix epoch; read for skew only |
 //! | 24 | incarnation u64 | which life of the sender |
-//! | 32 | topology index u64 | what the sender has installed; a higher one makes the reader ask the log |
+//! | 32 | topology index u64 | what the sender has installed; a higher one: ask the log |
 //! | 40 | topology hash u64 | equal index, other hash: the sender's state is not ours |
 //! | 48 | MAC, 16 bytes | zero without a cluster secret |
 //!
@@ -151,7 +151,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_heartbeat_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn any_bytes_are_a_heartbeat_or_an_error(
+            bytes in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
             if let Ok(heartbeat) = Heartbeat::decode(&bytes) {
                 let (again, length) = heartbeat.encode();
                 prop_assert_eq!(&again[..length], &bytes[..]);

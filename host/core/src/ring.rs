@@ -99,7 +99,11 @@ mod tests {
         }
 
         #[test]
-        fn a_node_that_leaves_moves_only_its_own_keys(nodes in 2u16..20, gone in 0u16..20, token: u64) {
+        fn a_node_that_leaves_moves_only_its_own_keys(
+            nodes in 2u16..20,
+            gone in 0u16..20,
+            token: u64,
+        ) {
             let gone = gone % nodes;
             let full = ring(&vec![100; nodes as usize]);
             let mut weights = vec![100; nodes as usize];

@@ -1,8 +1,8 @@
 //! A node's life: start, serve, stop.
 //!
 //! Start: configuration, data directory, sockets, log or seeds, shards, agents; anything that fails
-//! says what to do and leaves nothing running. Stop, in five phases: nothing new, leave, finish what
-//! is in flight, report what is left, end.
+//! says what to do and leaves nothing running. Stop, in five phases: nothing new, leave, finish
+//! what is in flight, report what is left, end.
 
 use crate::agent::conductor::{Addresses, Conductor, Opinions, Setup};
 use crate::config::Config;

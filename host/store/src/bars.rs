@@ -10,8 +10,8 @@ use std::num::NonZeroU64;
 use zepto_core::limits::BARS_MAX;
 
 use crate::query::{Aggregate, Bar, Bars, KindSet, TimeRange};
+use crate::rows::Rows;
 use crate::scan::{each_run_of, edge_of, run_aggregate};
-use crate::segment::Rows;
 use crate::series::View;
 
 /// The first `limit` bars (at least one, at most `BARS_MAX`) of a range.

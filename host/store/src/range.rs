@@ -9,8 +9,8 @@ use zepto_abi::Tick;
 use zepto_core::limits::{RANGE_ROWS_MAX, SEGMENT_ROWS_MAX};
 
 use crate::query::{KindSet, Position, RangePage, TimeRange};
+use crate::rows::Rows;
 use crate::scan::each_run_of;
-use crate::segment::Rows;
 use crate::series::View;
 
 /// The first `limit` ticks (at least one, at most `RANGE_ROWS_MAX`) of the range after a position.

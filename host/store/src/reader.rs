@@ -12,7 +12,7 @@ use zepto_core::hash::partition_of;
 
 use crate::query::{Aggregate, Bars, KindSet, Position, RangePage, Summary, TimeRange};
 use crate::series::View;
-use crate::store::Shared;
+use crate::shared::Shared;
 use crate::{StoreCounters, bars, range, scan};
 
 /// Reads what a [`Store`](crate::Store) holds. A clone is cheap; all clones are equal.
@@ -41,7 +41,7 @@ impl StoreReader {
     /// (table, symbol).
     pub fn summary(&self, only: impl Fn(PartitionId) -> bool) -> Vec<(u16, u32, Summary)> {
         let mut summaries = Vec::new();
-        for id in (0..self.0.partitions.len() as u32).map(PartitionId).filter(|id| only(*id)) {
+        for id in self.0.ids().filter(|id| only(*id)) {
             let Some((partition, watermark)) = self.0.partition(id) else { continue };
             for series in partition.all_series() {
                 let summary = scan::summary(&series.view(watermark), TimeRange::ALL);

@@ -6,24 +6,26 @@
 //! keeps its memory, and the budget keeps counting it; retention by bytes does not, else a slow
 //! reader would make it drop everything.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use zepto_core::limits::{EXPIRE_ENTRIES_MAX, EXPIRE_SEGMENTS_MAX, EXPIRE_SERIES_MAX};
+use zepto_abi::PartitionId;
+use zepto_core::limits::{EXPIRE_SEGMENTS_MAX, EXPIRE_SERIES_MAX};
 
 use crate::row::unpack;
-use crate::segment::{Segment, SegmentWriter};
+use crate::segment::Segment;
+use crate::tail::Tail;
 use crate::{Retention, Store};
 
-/// What retention remembers between its calls.
+/// What retention remembers between its calls; none of it grows beyond the number of series.
 #[derive(Debug)]
 pub(crate) struct Expiry {
     retention: Retention,
     /// Bytes of all listed segments.
     pub(crate) bytes: u64,
-    /// (series, segment number) of the segments that were filled, oldest first; only when bytes
-    /// are bounded. An entry whose segment is not its series' oldest is outdated.
-    sealed: VecDeque<(u32, u64)>,
-    /// Series that got a segment, to have their rows counted; only when rows are bounded.
+    /// The oldest full segment of each series that has one: its number, which grows from segment
+    /// to segment, and the series. Only when bytes are bounded.
+    oldest: BTreeMap<u64, u32>,
+    /// Series that got a segment, to have their rows counted. Only when rows are bounded.
     grown: VecDeque<u32>,
     /// Where the round over the series goes on that looks for old ticks.
     next_series: usize,
@@ -34,32 +36,32 @@ impl Expiry {
         Self {
             retention,
             bytes: 0,
-            sealed: VecDeque::new(),
+            oldest: BTreeMap::new(),
             grown: VecDeque::new(),
             next_series: 0,
         }
     }
 
-    /// A series got a new segment, and `sealed` is full.
-    pub(crate) fn note_growth(
-        &mut self,
-        index: usize,
-        sealed: Option<&SegmentWriter>,
-        grown: &mut bool,
-    ) {
-        let Some(sealed) = sealed else { return };
-        if self.retention.bytes_max.is_some() {
-            self.sealed.push_back((index as u32, sealed.segment().number));
+    /// A series got a new segment, and `full` is the one before it.
+    pub(crate) fn note_growth(&mut self, index: usize, full: u64, tail: &mut Tail) {
+        if self.retention.bytes_max.is_some() && tail.oldest.is_none() {
+            self.set_oldest(index, tail, Some(full));
         }
-        if self.retention.rows_per_series_max.is_some() && !*grown {
-            *grown = true;
+        if self.retention.rows_per_series_max.is_some() && !tail.grown {
+            tail.grown = true;
             self.grown.push_back(index as u32);
         }
     }
 
-    /// Room for an entry of every series.
-    pub(crate) fn reserve_series(&mut self, count: usize) {
-        self.grown.reserve_exact(count - self.grown.len());
+    /// The oldest full segment of a series is another one now, or none.
+    pub(crate) fn set_oldest(&mut self, index: usize, tail: &mut Tail, oldest: Option<u64>) {
+        if let Some(before) = tail.oldest {
+            self.oldest.remove(&before);
+        }
+        tail.oldest = oldest.filter(|_| self.retention.bytes_max.is_some());
+        if let Some(number) = tail.oldest {
+            self.oldest.insert(number, index as u32);
+        }
     }
 }
 
@@ -68,29 +70,28 @@ impl Store {
     /// many. `now_ns` is the present in the terms of the ticks' event times. To be called
     /// regularly: it also does its rounds in steps.
     pub fn expire(&mut self, now_ns: u64) -> u64 {
-        let mut segments_left = EXPIRE_SEGMENTS_MAX;
+        let mut left = EXPIRE_SEGMENTS_MAX;
         let Retention { rows_per_series_max, bytes_max, age_max_ns } = self.expiry.retention;
-        let by_count = rows_per_series_max.map_or(0, |max| self.by_count(max, &mut segments_left));
-        let by_bytes = bytes_max.map_or(0, |max| self.by_bytes(max, &mut segments_left));
-        let by_age =
-            age_max_ns.map_or(0, |max| self.by_age(now_ns.saturating_sub(max), &mut segments_left));
+        let by_count = rows_per_series_max.map_or(0, |max| self.by_count(max, &mut left));
+        let by_bytes = bytes_max.map_or(0, |max| self.by_bytes(max, &mut left));
+        let oldest_ns = age_max_ns.map_or(0, |max| now_ns.saturating_sub(max));
+        let by_age = if oldest_ns > 0 { self.by_age(oldest_ns, &mut left) } else { 0 };
         let counters = &self.shared.counters;
+        counters.appended.set(self.appended);
         counters.expired_by_count.add(by_count);
         counters.expired_by_bytes.add(by_bytes);
         counters.expired_by_age.add(by_age);
         by_count + by_bytes + by_age
     }
 
-    fn by_count(&mut self, rows_max: u64, segments_left: &mut usize) -> u64 {
+    fn by_count(&mut self, rows_max: u64, left: &mut usize) -> u64 {
         let mut rows = 0;
         for _ in 0..self.expiry.grown.len().min(EXPIRE_SERIES_MAX) {
             let Some(entry) = self.expiry.grown.pop_front() else { break };
             let index = entry as usize;
-            if !std::mem::take(&mut self.tails[index].grown) {
-                continue; // Closed since.
-            }
+            self.tails[index].grown = false;
             let mut kept = self.tails[index].rows + u64::from(self.unmoved(index));
-            let dropped = self.drop_sealed(index, segments_left, |segment| {
+            let dropped = self.drop_full(index, left, |segment| {
                 kept -= segment.len() as u64;
                 kept >= rows_max
             });
@@ -103,44 +104,46 @@ impl Store {
         rows
     }
 
-    fn by_bytes(&mut self, bytes_max: u64, segments_left: &mut usize) -> u64 {
+    fn by_bytes(&mut self, bytes_max: u64, left: &mut usize) -> u64 {
         let mut rows = 0;
-        for _ in 0..self.expiry.sealed.len().min(EXPIRE_ENTRIES_MAX) {
-            if self.expiry.bytes <= bytes_max || *segments_left == 0 {
+        let mut from = 0;
+        for _ in 0..EXPIRE_SERIES_MAX {
+            if self.expiry.bytes <= bytes_max || *left == 0 {
                 break;
             }
-            let Some((index, number)) = self.expiry.sealed.pop_front() else { break };
-            let dropped =
-                self.drop_sealed(index as usize, segments_left, |segment| segment.number == number);
+            let Some((number, index)) = self.expiry.oldest.range(from..).next() else { break };
+            let (number, index) = (*number, *index as usize);
+            let dropped = self.drop_full(index, left, |segment| segment.number == number);
             if dropped.held_up {
-                self.expiry.sealed.push_back((index, number));
+                // At the watermark: the next oldest instead.
+                from = number + 1;
             }
             rows += dropped.rows;
         }
         rows
     }
 
-    fn by_age(&mut self, cutoff_ns: u64, segments_left: &mut usize) -> u64 {
+    fn by_age(&mut self, oldest_ns: u64, left: &mut usize) -> u64 {
         let mut rows = 0;
         for _ in 0..self.cursors.len().min(EXPIRE_SERIES_MAX) {
-            if *segments_left == 0 {
+            if *left == 0 {
                 break;
             }
             let index = self.expiry.next_series % self.cursors.len();
             self.expiry.next_series = index + 1;
-            let old = |segment: &Segment| segment.time_bounds().1 < cutoff_ns;
-            rows += self.drop_sealed(index, segments_left, old).rows;
-            rows += self.drop_rest(index, cutoff_ns);
+            let old = |segment: &Segment| segment.time_bounds().1 < oldest_ns;
+            rows += self.drop_full(index, left, old).rows;
+            rows += self.drop_rest(index, oldest_ns);
         }
         rows
     }
 
     /// Drops the oldest segments of a series for as long as `drop` says so, but not the one that
     /// is being filled.
-    fn drop_sealed(
+    fn drop_full(
         &mut self,
         index: usize,
-        segments_left: &mut usize,
+        left: &mut usize,
         mut drop: impl FnMut(&Segment) -> bool,
     ) -> Dropped {
         let mut dropped = Dropped::default();
@@ -148,43 +151,45 @@ impl Store {
         let tail = &mut self.tails[index];
         let (Some(series), Some(writer)) = (&cursor.series, &tail.writer) else { return dropped };
         let Some(directory) = series.directory() else { return dropped };
-        let watermark = self.shared.watermark(cursor.partition);
+        let watermark = self.shared.watermark(PartitionId(cursor.partition));
         let filling = writer.segment().number;
+        let mut full = directory.segments().take_while(|it| it.number != filling).peekable();
         let (mut count, mut bytes) = (0, 0);
-        for segment in directory.segments().take_while(|segment| segment.number != filling) {
-            if !drop(segment) {
-                break;
-            }
-            if *segments_left == 0 || segment.end_sequence() > watermark {
+        while let Some(segment) = full.peek()
+            && drop(segment)
+        {
+            if *left == 0 || segment.end_sequence() > watermark {
                 dropped.held_up = true;
                 break;
             }
-            *segments_left -= 1;
+            *left -= 1;
             count += 1;
             bytes += segment.bytes() as u64;
             dropped.rows += segment.len() as u64;
+            full.next();
         }
         if count > 0 {
+            let oldest = full.peek().map(|segment| segment.number);
             series.drop_oldest(&directory, count);
             tail.rows -= dropped.rows;
-            tail.sealed_bytes -= bytes;
+            tail.full_bytes -= bytes;
             self.expiry.bytes -= bytes;
+            self.expiry.set_oldest(index, tail, oldest);
         }
         dropped
     }
 
     /// Drops all that a series has, when it is no more than the segment being filled and staged
-    /// rows, all of them older than `cutoff_ns`: a series that went quiet.
-    fn drop_rest(&mut self, index: usize, cutoff_ns: u64) -> u64 {
+    /// rows, all of them before `oldest_ns`: a series that went quiet.
+    fn drop_rest(&mut self, index: usize, oldest_ns: u64) -> u64 {
         let cursor = &mut self.cursors[index];
         let tail = &mut self.tails[index];
         let Some(series) = &cursor.series else { return 0 };
-        let watermark = self.shared.watermark(cursor.partition);
         let mut rows = 0;
         let mut end = 0;
         if let Some(writer) = &tail.writer {
             let filling = writer.segment();
-            if tail.rows != filling.len() as u64 || filling.time_bounds().1 >= cutoff_ns {
+            if tail.rows != filling.len() as u64 || filling.time_bounds().1 >= oldest_ns {
                 return 0;
             }
             rows = tail.rows;
@@ -192,13 +197,13 @@ impl Store {
         }
         for slot in tail.moved..cursor.staged {
             let staged = unpack(&series.staging.get(slot as usize), series.table, series.symbol);
-            if staged.event_time_ns >= cutoff_ns {
+            if staged.event_time_ns >= oldest_ns {
                 return 0;
             }
             rows += 1;
             end = staged.sequence + 1;
         }
-        if rows == 0 || end > watermark {
+        if rows == 0 || end > self.shared.watermark(PartitionId(cursor.partition)) {
             return 0;
         }
         series.drop_all(end);

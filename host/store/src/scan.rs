@@ -8,7 +8,7 @@ use zepto_abi::{Kind, Tick};
 use zepto_core::limits::SEGMENT_ROWS_MAX;
 
 use crate::query::{Aggregate, Edge, KindSet, Summary, TimeRange};
-use crate::segment::Rows;
+use crate::rows::Rows;
 use crate::series::View;
 
 /// The aggregate of a view's ticks of some kinds in a range of event time.

@@ -6,11 +6,8 @@
 //! sound for as long as the segment lives. That there is one writer follows from the type:
 //! [`SegmentWriter`] is not `Clone`, and only making a segment makes one.
 //!
-//! The five columns every row needs lie in one block, 29 bytes a row, in stripes of 128 rows:
-//! the places that the next rows go to are then on one or two memory pages instead of five, and
-//! with thousands of series it is the pages that are far away. A reader gets a segment stripe by
-//! stripe. The optional columns are allocated when the first value comes that is not zero; the
-//! rows before it read as zero.
+//! The five columns every row needs lie in one block, 29 bytes a row. The others are allocated
+//! when the first value comes that is not zero; the rows before it read as zero.
 
 use std::alloc::{self, Layout};
 use std::marker::PhantomData;
@@ -22,19 +19,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 
-use zepto_abi::Tick;
 use zepto_core::limits::{SEGMENT_ROWS_MAX, SEGMENT_ROWS_MIN, STAGED_ROWS};
 
 use crate::StoreError;
 use crate::budget::Budget;
-use crate::query::{Edge, Position};
 use crate::row::{KIND_FLAGS, PRICE, RECEIVE_TIME, SEQUENCE, SIZE, TIME, USER};
+use crate::rows::Rows;
 use crate::staging::Staging;
 
-/// A column of a stripe: how many bytes a row takes in the columns before it.
+/// A column of the block: how many bytes a row takes in the columns before it.
 struct Column<T>(usize, PhantomData<T>);
 
-// In order of alignment, so that with a multiple of 16 rows each begins aligned for any type.
+// In order of alignment, so that with a multiple of 16 rows each begins on a cache line.
 const TIMES: Column<u64> = Column(0, PhantomData);
 const PRICES: Column<i64> = Column(8, PhantomData);
 const SIZES: Column<u64> = Column(16, PhantomData);
@@ -42,25 +38,22 @@ const OFFSETS: Column<u32> = Column(24, PhantomData);
 const KINDS: Column<u8> = Column(28, PhantomData);
 const BLOCK_ROW_BYTES: usize = 29;
 const LINE_BYTES: usize = 64;
-/// Rows of a stripe, but for segments that are shorter.
-const STRIPE_ROWS: usize = 128;
 
 /// What is in the optional columns of words; flags have one of bytes.
 const OPTIONAL_WORDS: [usize; 3] = [RECEIVE_TIME, USER[0], USER[1]];
 
-/// Charged for each segment besides its columns: its header with the counts of `Arc`, its place
-/// in the directory (twice, as groups are half empty at worst) and in the retention queue.
-const OVERHEAD_BYTES: usize = size_of::<Segment>() + 16 + 2 * 16 + 2 * 16;
+/// Charged for each segment besides its columns: its header with the counts of `Arc`, and its
+/// place in the directory, twice, as groups are half empty at worst.
+const OVERHEAD_BYTES: usize = size_of::<Segment>() + 16 + 2 * 16;
 
 const _: () = assert!(SEGMENT_ROWS_MIN.is_multiple_of(16) && SEGMENT_ROWS_MAX < 1 << 20);
-const _: () = assert!(STRIPE_ROWS.is_power_of_two() && STRIPE_ROWS.is_multiple_of(STAGED_ROWS));
 
 #[derive(Debug)]
 pub(crate) struct Segment {
-    /// Unique in its store.
+    /// Unique in its store, and larger than that of every segment begun before.
     pub(crate) number: u64,
     /// Sequence of the first row; the others have an offset to it.
-    first_sequence: u64,
+    pub(crate) first_sequence: u64,
     block: NonNull<u8>,
     rows_max: u32,
     len: AtomicU32,
@@ -178,8 +171,7 @@ impl SegmentWriter {
     #[inline(always)]
     fn fitting(&self, staging: &Staging, from: usize) -> usize {
         let room = (self.rows_max - self.len) as usize;
-        let in_stripe = STRIPE_ROWS - self.len as usize % STRIPE_ROWS;
-        let mut count = room.min(in_stripe).min(STAGED_ROWS - from);
+        let mut count = room.min(STAGED_ROWS - from);
         let far = |row| staging.word(row, SEQUENCE) - self.first_sequence > u64::from(u32::MAX);
         while count > 0 && far(from + count - 1) {
             count -= 1;
@@ -265,32 +257,28 @@ impl SegmentWriter {
         self.segment.max_time_ns.store(self.max_time_ns, Relaxed);
     }
 
-    /// The rows of a column, up to the end of the stripe, that nobody reads yet.
+    /// The rows of a column that nobody reads yet.
     #[inline(always)]
     fn spare<T>(&mut self, column: &Column<T>) -> &mut [MaybeUninit<T>] {
-        let (rows_max, len) = (self.rows_max as usize, self.len as usize);
-        let start = column.cell(self.block, self.rows_max, len);
-        self.spare_from(start, (STRIPE_ROWS - len % STRIPE_ROWS).min(rows_max - len))
+        self.spare_from(column.start(self.block, self.rows_max))
     }
 
     /// The same of a column that may not be there; then there are none.
     #[inline(always)]
     fn spare_optional<T>(&mut self, start: *mut T) -> &mut [MaybeUninit<T>] {
-        if start.is_null() {
-            return &mut [];
-        }
-        let len = self.len as usize;
-        self.spare_from(start.wrapping_add(len), self.rows_max as usize - len)
+        if start.is_null() { &mut [] } else { self.spare_from(start) }
     }
 
-    /// `start` is the cell of row `len` of one of this segment's columns, and `count` cells from
-    /// there on are next to each other in its allocation.
+    /// `start` is the start of one of this segment's columns.
     #[inline(always)]
-    fn spare_from<T>(&mut self, start: *mut T, count: usize) -> &mut [MaybeUninit<T>] {
-        // SAFETY: the range is inside an allocation that lives as long as the segment, which
-        // `self` holds. Readers reach only cells below `len`; other writers there are none, and
-        // this one is borrowed exclusively.
-        unsafe { slice::from_raw_parts_mut(start.cast(), count) }
+    fn spare_from<T>(&mut self, start: *mut T) -> &mut [MaybeUninit<T>] {
+        let len = self.len as usize;
+        let room = self.rows_max as usize - len;
+        let spare = start.wrapping_add(len).cast();
+        // SAFETY: the column has `rows_max` cells, so the range is inside its allocation, which
+        // lives as long as the segment that `self` holds. Readers reach only cells below `len`;
+        // other writers there are none, and this one is borrowed exclusively.
+        unsafe { slice::from_raw_parts_mut(spare, room) }
     }
 
     /// Fetches into the cache what the next `push` will write.
@@ -300,11 +288,11 @@ impl SegmentWriter {
             return;
         }
         let (block, rows_max, len) = (self.block, self.rows_max, self.len as usize);
-        prefetch(TIMES.cell(block, rows_max, len));
-        prefetch(PRICES.cell(block, rows_max, len));
-        prefetch(SIZES.cell(block, rows_max, len));
-        prefetch(OFFSETS.cell(block, rows_max, len));
-        prefetch(KINDS.cell(block, rows_max, len));
+        prefetch(TIMES.start(block, rows_max).wrapping_add(len));
+        prefetch(PRICES.start(block, rows_max).wrapping_add(len));
+        prefetch(SIZES.start(block, rows_max).wrapping_add(len));
+        prefetch(OFFSETS.start(block, rows_max).wrapping_add(len));
+        prefetch(KINDS.start(block, rows_max).wrapping_add(len));
         prefetch(&raw const self.segment.len);
         for start in self.words {
             if !start.is_null() {
@@ -352,49 +340,26 @@ impl Pushed {
 }
 
 impl Segment {
-    /// The rows whose sequence is below `below`, of those that are published, stripe by stripe.
-    /// Whether they are in order of time is told by the segment, unless the caller knows that
-    /// these are: the segment speaks for all it has.
-    pub(crate) fn rows(
-        &self,
-        below: u64,
-        known_ordered: bool,
-    ) -> impl DoubleEndedIterator<Item = Rows<'_>> {
-        let len = self.len_below(below);
-        let ordered = known_ordered || self.ordered.load(Relaxed);
-        (0..len.div_ceil(STRIPE_ROWS)).map(move |stripe| {
-            let from = stripe * STRIPE_ROWS;
-            let to = len.min(from + STRIPE_ROWS);
-            Rows {
-                segment: self,
-                from,
-                ordered,
-                times: self.filled(&TIMES, from, to),
-                prices: self.filled(&PRICES, from, to),
-                sizes: self.filled(&SIZES, from, to),
-                offsets: self.filled(&OFFSETS, from, to),
-                kinds: self.filled(&KINDS, from, to),
-            }
-        })
-    }
-
-    /// How many published rows have a sequence below `below`.
-    fn len_below(&self, below: u64) -> usize {
-        let len = self.len();
-        if len == 0 || self.sequence(len - 1) < below {
-            return len;
+    /// The rows whose sequence is below `below`, of those that are published. Whether they are in
+    /// order of time is told by the segment, unless the caller knows that these are: the
+    /// segment speaks for all it has.
+    pub(crate) fn rows(&self, below: u64, known_ordered: bool) -> Rows<'_> {
+        let offsets = self.filled(&OFFSETS);
+        let visible = |offset: &u32| self.first_sequence + u64::from(*offset) < below;
+        let len = match offsets.last() {
+            Some(last) if visible(last) => offsets.len(),
+            _ => offsets.partition_point(visible),
+        };
+        Rows {
+            segment: self,
+            from: 0,
+            ordered: known_ordered || self.ordered.load(Relaxed),
+            times: &self.filled(&TIMES)[..len],
+            prices: &self.filled(&PRICES)[..len],
+            sizes: &self.filled(&SIZES)[..len],
+            offsets: &offsets[..len],
+            kinds: &self.filled(&KINDS)[..len],
         }
-        let (mut low, mut high) = (0, len - 1);
-        while low < high {
-            let middle = low.midpoint(high);
-            if self.sequence(middle) < below { low = middle + 1 } else { high = middle }
-        }
-        low
-    }
-
-    /// The sequence of a published row.
-    fn sequence(&self, row: usize) -> u64 {
-        self.first_sequence + u64::from(self.filled(&OFFSETS, row, row + 1)[0])
     }
 
     /// Bytes charged for it. Only optional columns add to them, so only while it is filled.
@@ -418,23 +383,29 @@ impl Segment {
 
     /// The sequence after that of the last published row.
     pub(crate) fn end_sequence(&self) -> u64 {
-        match self.len() {
-            0 => self.first_sequence,
-            len => self.sequence(len - 1) + 1,
+        match self.filled(&OFFSETS).last() {
+            Some(offset) => self.first_sequence + u64::from(*offset) + 1,
+            None => self.first_sequence,
         }
     }
 
-    /// Published rows `from..to` of a column, not empty and of one stripe.
-    ///
-    /// # Panics
-    /// If they are not.
-    fn filled<T>(&self, column: &Column<T>, from: usize, to: usize) -> &[T] {
-        assert!(from < to && to <= self.len() && from / STRIPE_ROWS == (to - 1) / STRIPE_ROWS);
-        let start = column.cell(self.block, self.rows_max, from);
-        // SAFETY: rows of one stripe of a column are next to each other, and these are in the
-        // block, as `len` is at most `rows_max`; it lives as long as `self`. The acquire load of
-        // `len` makes the cells below it visible as written; they are not written again.
-        unsafe { slice::from_raw_parts(start, to - from) }
+    /// The optional values of a published row.
+    pub(crate) fn optional_values(&self, row: usize) -> OptionalValues {
+        let word = |word: usize| self.optional(&self.words[word]).map_or(0, |cells| cells[row]);
+        OptionalValues {
+            receive_time_ns: word(0),
+            user: [word(1), word(2)],
+            flags: self.optional(&self.flags).map_or(0, |cells| cells[row]),
+        }
+    }
+
+    fn filled<T>(&self, column: &Column<T>) -> &[T] {
+        let len = self.len.load(Acquire) as usize;
+        let start = column.start(self.block, self.rows_max);
+        // SAFETY: `len` is at most `rows_max`, so the range is inside the block, which lives as
+        // long as `self`. The acquire load above makes the cells below `len` visible as written;
+        // they are not written again.
+        unsafe { slice::from_raw_parts(start, len) }
     }
 
     fn optional<T>(&self, column: &AtomicPtr<T>) -> Option<&[T]> {
@@ -446,6 +417,13 @@ impl Segment {
         // Those below `len` are not written again.
         (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start, len) })
     }
+}
+
+/// What a row has in the optional columns.
+pub(crate) struct OptionalValues {
+    pub(crate) receive_time_ns: u64,
+    pub(crate) user: [u64; 2],
+    pub(crate) flags: u8,
 }
 
 impl Drop for Segment {
@@ -460,90 +438,10 @@ impl Drop for Segment {
     }
 }
 
-/// Rows of one segment, next to each other, as a reader sees them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rows<'a> {
-    segment: &'a Segment,
-    /// Index of the first row in its segment.
-    from: usize,
-    /// In order of time, and thus of (time, sequence).
-    pub(crate) ordered: bool,
-    pub(crate) times: &'a [u64],
-    pub(crate) prices: &'a [i64],
-    pub(crate) sizes: &'a [u64],
-    offsets: &'a [u32],
-    pub(crate) kinds: &'a [u8],
-}
-
-impl Rows<'_> {
-    pub(crate) fn len(&self) -> usize {
-        self.times.len()
-    }
-
-    /// Rows `from..to` of these.
-    pub(crate) fn slice(&self, from: usize, to: usize) -> Self {
-        Self {
-            from: self.from + from,
-            times: &self.times[from..to],
-            prices: &self.prices[from..to],
-            sizes: &self.sizes[from..to],
-            offsets: &self.offsets[from..to],
-            kinds: &self.kinds[from..to],
-            ..*self
-        }
-    }
-
-    pub(crate) fn sequence(&self, row: usize) -> u64 {
-        self.segment.first_sequence + u64::from(self.offsets[row])
-    }
-
-    pub(crate) fn position(&self, row: usize) -> Position {
-        Position { time_ns: self.times[row], sequence: self.sequence(row) }
-    }
-
-    pub(crate) fn edge(&self, row: usize) -> Edge {
-        Edge { time_ns: self.times[row], sequence: self.sequence(row), price: self.prices[row] }
-    }
-
-    /// Bounds of the event times, or wider.
-    pub(crate) fn time_bounds(&self) -> (u64, u64) {
-        match self.times {
-            [first, .., last] if self.ordered => (*first, *last),
-            _ => self.segment.time_bounds(),
-        }
-    }
-
-    /// The whole row as a tick.
-    pub(crate) fn tick(&self, row: usize, table: u16, symbol: u32) -> Tick {
-        let segment = self.segment;
-        let index = self.from + row;
-        let word = |column: usize| {
-            segment.optional(&segment.words[column]).map_or(0, |cells| cells[index])
-        };
-        Tick {
-            sequence: self.sequence(row),
-            event_time_ns: self.times[row],
-            receive_time_ns: word(0),
-            symbol,
-            table,
-            kind: self.kinds[row],
-            flags: segment.optional(&segment.flags).map_or(0, |cells| cells[index]),
-            price: self.prices[row],
-            size: self.sizes[row],
-            user: [word(1), word(2)],
-        }
-    }
-}
-
 impl<T> Column<T> {
-    /// Where the cell of a row is in a block; inside it, if `row` is below `rows_max`.
     #[inline(always)]
-    fn cell(&self, block: NonNull<u8>, rows_max: u32, row: usize) -> *mut T {
-        // A segment shorter than a stripe has one, as short as it.
-        let stripe_rows = STRIPE_ROWS.min(rows_max as usize);
-        let stripe_start = row / STRIPE_ROWS * STRIPE_ROWS * BLOCK_ROW_BYTES;
-        let column_start = block.as_ptr().wrapping_add(stripe_start + self.0 * stripe_rows);
-        column_start.cast::<T>().wrapping_add(row % STRIPE_ROWS)
+    fn start(&self, block: NonNull<u8>, rows_max: u32) -> *mut T {
+        block.as_ptr().wrapping_add(self.0 * rows_max as usize).cast()
     }
 }
 
@@ -579,12 +477,18 @@ fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes, LINE_BYTES).expect("less than 2^20 rows of 29 bytes")
 }
 
-/// Fetches a line into the cache that is about to be written.
+/// Fetches a value into the cache that is about to be written.
 #[inline(always)]
-pub(crate) fn prefetch<T>(address: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, for any address.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(address.cast());
+pub(crate) fn prefetch<T>(value: *const T) {
+    for line in 0..size_of::<T>().div_ceil(LINE_BYTES) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            let address = value.cast::<i8>().wrapping_add(line * LINE_BYTES);
+            // SAFETY: a hint, for any address.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(address) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (value, line);
     }
 }

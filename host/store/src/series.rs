@@ -16,7 +16,8 @@ use crate::StoreError;
 use crate::budget::Budget;
 use crate::directory::Directory;
 use crate::row::unpack;
-use crate::segment::{Rows, Segment};
+use crate::rows::Rows;
+use crate::segment::Segment;
 use crate::staging::Staging;
 
 #[derive(Debug)]
@@ -140,7 +141,7 @@ impl View {
         self.directory.iter().flat_map(move |directory| {
             directory
                 .overlapping(from_ns, last_ns, self.ordered)
-                .flat_map(|segment| segment.rows(self.below, self.ordered))
+                .map(|segment| segment.rows(self.below, self.ordered))
         })
     }
 

@@ -1,28 +1,23 @@
 //! The writer: one thread that appends to some partitions.
 //!
-//! It keeps what an append needs in small dense arrays of its own, and shares the rest with the
-//! readers through `Arc`s it touches only off the hot path. An append is three cache lines: the
-//! series' cursor, the partition's next sequence, and the line the row is staged in. Every
-//! eighth also moves the staged rows into columns, before the row that needs their place, so
-//! that a refusal changes nothing.
+//! It keeps what an append needs in small dense arrays of its own, and touches what it shares
+//! with the readers only to write a row. An append is three cache lines: the series' cursor, its
+//! partition's next sequence, and the line the row is staged in. When the staged rows are eight,
+//! they are moved into columns a little later, once the lines they go to are in the cache; at the
+//! latest the next append to the series does it first, so that a refusal changes nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use arc_swap::ArcSwapOption;
-use zepto_abi::{Epoch, PartitionId, Tick};
-use zepto_core::hash::partition_of;
-use zepto_core::limits::{
-    FIRST_SEQUENCE_MAX, PARTITION_BITS_MAX, STAGED_ROWS, SYMBOLS_MAX, TABLES_MAX,
-};
+use zepto_abi::{PartitionId, Tick};
+use zepto_core::limits::{PARTITION_BITS_MAX, STAGED_ROWS, TABLES_MAX};
 
 use crate::budget::Budget;
-use crate::counters::Counters;
 use crate::partition::Partition;
 use crate::retention::Expiry;
 use crate::row::pack;
+use crate::segment::prefetch;
 use crate::series::Series;
+use crate::shared::Shared;
 use crate::tail::Tail;
 use crate::{StoreConfig, StoreError, StoreReader};
 
@@ -31,129 +26,81 @@ use crate::{StoreConfig, StoreError, StoreReader};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SeriesIndex(pub(crate) u32);
 
-/// What writer and readers share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) partition_bits: u8,
-    pub(crate) partitions: Box<[ArcSwapOption<Partition>]>,
-    /// By partition, the first sequence that readers do not see. In an array, because raising
-    /// them is part of every batch. It belongs to the partition that is open: readers make sure
-    /// that this is the one they have.
-    watermarks: Box<[AtomicU64]>,
-    pub(crate) counters: Counters,
-    pub(crate) budget: Arc<Budget>,
-}
-
-impl Shared {
-    /// A partition that is open, and its watermark; the rows below it are visible to the caller.
-    pub(crate) fn partition(&self, id: PartitionId) -> Option<(Arc<Partition>, u64)> {
-        let slot = self.partitions.get(id.0 as usize)?;
-        loop {
-            let partition = slot.load_full()?;
-            let watermark = self.watermarks[id.0 as usize].load(Acquire);
-            // If the watermark is that of a later opening, then closing is visible here as well.
-            if slot.load().as_ref().is_some_and(|again| Arc::ptr_eq(again, &partition)) {
-                return Some((partition, watermark));
-            }
-        }
-    }
-
-    /// Only the writer may call it. Never lowers.
-    fn raise_watermark(&self, id: u32, watermark: u64) {
-        let current = &self.watermarks[id as usize];
-        if watermark > current.load(Relaxed) {
-            current.store(watermark, Release);
-        }
-    }
-
-    pub(crate) fn watermark(&self, id: u32) -> u64 {
-        self.watermarks[id as usize].load(Acquire)
-    }
-}
-
 /// The one writer of some partitions. It may move between threads; all others have a
 /// [`StoreReader`].
 #[derive(Debug)]
 pub struct Store {
     pub(crate) shared: Arc<Shared>,
     /// By table, by symbol: the series' index, or `NO_SERIES`.
-    tables: Vec<Vec<u32>>,
+    pub(crate) tables: Vec<Vec<u32>>,
     /// By series: what an append needs.
     pub(crate) cursors: Vec<Cursor>,
     /// By series: what moving rows into columns needs.
     pub(crate) tails: Vec<Tail>,
     /// Series indexes to be used again.
-    free: Vec<u32>,
+    pub(crate) free: Vec<u32>,
     /// By partition.
-    next: Vec<Next>,
+    pub(crate) next: Vec<Next>,
     /// By partition.
-    partitions: Vec<Local>,
+    pub(crate) partitions: Vec<Local>,
     /// Partitions appended to since the last `publish`, each once.
-    touched: Vec<u32>,
-    appended: u64,
+    pub(crate) touched: Vec<u32>,
+    /// Ticks ever appended.
+    pub(crate) appended: u64,
+    /// Segments ever begun.
     segments: u64,
-    soon: [u32; 2],
-    pipelined: bool,
+    /// Series whose staged rows are to be moved: the newest, and the one before it.
+    full: [u32; 2],
     pub(crate) expiry: Expiry,
 }
 
-const NO_SERIES: u32 = u32::MAX;
-/// Entries a table's dense index begins with; it doubles up to the largest symbol in use.
-const TABLE_ENTRIES_MIN: usize = 1024;
-/// Series the dense arrays begin with.
-const SLOTS_MIN: usize = 64;
-/// Bytes per series in the dense arrays: cursor, tail, free list, list of grown series.
-const SLOT_BYTES: usize = size_of::<Cursor>() + size_of::<Tail>() + 4 + 4;
+/// No series has this index.
+pub(crate) const NO_SERIES: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(crate) struct Cursor {
-    /// `None` once its partition is closed.
+    /// `None` once its partition is closed; then its slots count as full.
     pub(crate) series: Option<Arc<Series>>,
     pub(crate) partition: u32,
     /// Staged rows.
     pub(crate) staged: u32,
 }
 
-/// The sequence a partition gives next, and whether it is in the list of partitions to publish:
-/// in one word, so that those of 4,096 partitions stay in the nearest cache.
+/// The sequence a partition gives next, and whether it is in the list of touched ones: in one
+/// word, so that those of 4,096 partitions stay in the nearest cache.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Next(u64);
 
 impl Next {
-    const TOUCHED: u64 = 1;
-
-    fn untouched(sequence: u64) -> Self {
+    pub(crate) fn untouched(sequence: u64) -> Self {
         Self(sequence << 1)
     }
 
-    fn sequence(self) -> u64 {
+    #[inline(always)]
+    pub(crate) fn sequence(self) -> u64 {
         self.0 >> 1
     }
 
-    fn is_touched(self) -> bool {
-        self.0 & Self::TOUCHED != 0
+    #[inline(always)]
+    pub(crate) fn is_touched(self) -> bool {
+        self.0 & 1 != 0
     }
 
+    /// After one append.
+    #[inline(always)]
     fn after(self) -> Self {
-        Self((self.0 + 2) | Self::TOUCHED)
+        Self((self.0 + 2) | 1)
     }
 }
 
-/// What the writer knows of a partition beside its next sequence.
+/// What else the writer knows of a partition.
 #[derive(Debug, Default)]
 pub(crate) struct Local {
-    shared: Option<Arc<Partition>>,
-    first_sequence: u64,
+    /// `None` while it is not open.
+    pub(crate) shared: Option<Arc<Partition>>,
+    pub(crate) first_sequence: u64,
     /// How many series.
-    series: u32,
-}
-
-/// A partition's data after it was closed. Dropping it frees what no reader holds, about 0.1 us
-/// per thousand ticks; a shard with better things to do may send it to another thread first.
-#[derive(Debug)]
-pub struct ClosedPartition {
-    _partition: Arc<Partition>,
-    _series: Vec<(Arc<Series>, Tail)>,
+    pub(crate) series: u32,
 }
 
 /// A store without partitions, and its first reader.
@@ -165,18 +112,12 @@ pub fn open(config: StoreConfig) -> Result<(Store, StoreReader), StoreError> {
     if config.partition_bits == 0 || config.partition_bits > PARTITION_BITS_MAX {
         return Err(StoreError::OutOfBounds);
     }
-    let count = 1usize << config.partition_bits;
+    let count = 1 << config.partition_bits;
     let budget = Arc::new(Budget::new(config.bytes_max));
-    // The slot, the watermark and the next sequence, the list of touched ones, and the rest.
-    let per_partition = 8 + 8 + 8 + 4 + size_of::<Local>();
-    budget.take(count * per_partition + usize::from(TABLES_MAX) * size_of::<Vec<u32>>())?;
-    let shared = Arc::new(Shared {
-        partition_bits: config.partition_bits,
-        partitions: std::iter::repeat_with(ArcSwapOption::empty).take(count).collect(),
-        watermarks: std::iter::repeat_with(AtomicU64::default).take(count).collect(),
-        counters: Counters::default(),
-        budget,
-    });
+    let own_bytes = size_of::<Next>() + size_of::<Local>() + size_of::<u32>();
+    budget.take(count * (Shared::PARTITION_BYTES + own_bytes))?;
+    budget.take(usize::from(TABLES_MAX) * size_of::<Vec<u32>>())?;
+    let shared = Arc::new(Shared::new(config.partition_bits, budget));
     let store = Store {
         shared: shared.clone(),
         tables: vec![Vec::new(); usize::from(TABLES_MAX)],
@@ -188,14 +129,12 @@ pub fn open(config: StoreConfig) -> Result<(Store, StoreReader), StoreError> {
         touched: Vec::with_capacity(count),
         appended: 0,
         segments: 0,
-        soon: [NO_SERIES; 2],
-        pipelined: true,
+        full: [NO_SERIES; 2],
         expiry: Expiry::new(config.retention),
     };
     Ok((store, StoreReader::new(shared)))
 }
 
-/// Appending: called for every tick.
 impl Store {
     /// The series of a (table, symbol), if it was created and its partition is open.
     #[inline(always)]
@@ -208,9 +147,20 @@ impl Store {
     ///
     /// # Panics
     /// If the index is from another store.
-    #[inline]
+    #[inline(always)]
     pub fn partition_of(&self, series: SeriesIndex) -> PartitionId {
         PartitionId(self.cursors[series.0 as usize].partition)
+    }
+
+    /// Fetches into the cache what an [`append`](Self::append) to this series will write: to be
+    /// called some sixteen ticks ahead, where the ticks to come are known.
+    #[inline(always)]
+    pub fn prefetch(&self, series: SeriesIndex) {
+        if let Some(Cursor { series: Some(series), staged, .. }) =
+            self.cursors.get(series.0 as usize)
+        {
+            series.staging.prefetch(*staged as usize);
+        }
     }
 
     /// Appends a tick to a series, whatever its own `sequence`, `table` and `symbol` say, and
@@ -240,19 +190,10 @@ impl Store {
         if !taken.is_touched() {
             self.touched.push(cursor.partition);
         }
-        if full && self.pipelined {
+        if full {
             self.move_soon(index as u32);
         }
         Ok(taken.sequence())
-    }
-
-    /// Fetches what [`append`](Self::append) to this series will write into the cache.
-    #[inline(always)]
-    pub fn prefetch(&self, series: SeriesIndex) {
-        let cursor = &self.cursors[series.0 as usize];
-        if let Some(series) = &cursor.series {
-            series.staging.prefetch(cursor.staged as usize);
-        }
     }
 
     /// Shows readers everything that was appended: for partitions with one copy.
@@ -268,23 +209,42 @@ impl Store {
             let sequence = self.next[id as usize].sequence();
             self.next[id as usize] = Next::untouched(sequence);
             if only(PartitionId(id)) {
-                self.shared.raise_watermark(id, sequence);
+                self.shared.raise_watermark(PartitionId(id), sequence);
             }
         }
         self.shared.counters.appended.set(self.appended);
     }
 
-    /// Shows readers the ticks of a partition with sequences below `watermark`, which is no more
-    /// than the next sequence: what is beyond that is ignored. It never lowers the watermark.
+    /// Shows readers the ticks of a partition with sequences below `watermark`: for partitions
+    /// with more copies. Beyond the next sequence there is nothing to show, and a watermark is
+    /// never lowered.
     ///
     /// # Errors
     /// `NotOpen`.
     pub fn raise_watermark(&mut self, id: PartitionId, watermark: u64) -> Result<(), StoreError> {
-        self.open_local(id)?;
-        let end = self.next[id.0 as usize].sequence();
-        self.shared.raise_watermark(id.0, watermark.min(end));
+        let end = self.next_sequence(id).ok_or(StoreError::NotOpen)?;
+        self.shared.raise_watermark(id, watermark.min(end));
         self.shared.counters.appended.set(self.appended);
         Ok(())
+    }
+
+    /// The slots of a series are full. Moving its rows writes some fifteen cache lines, so it is
+    /// done in three steps, each when another series has come so far: fetch what says where the
+    /// lines are, fetch them, move.
+    #[inline(never)]
+    fn move_soon(&mut self, index: u32) {
+        let [before, ripe] = self.full;
+        self.full = [index, before];
+        prefetch(&raw const self.tails[index as usize]);
+        if let Some(tail) = self.tails.get(before as usize) {
+            tail.prefetch();
+            self.cursors[before as usize].series.iter().for_each(|it| it.staging.prefetch_all());
+        }
+        let full = |cursor: &Cursor| cursor.staged as usize == STAGED_ROWS;
+        if self.cursors.get(ripe as usize).is_some_and(full) {
+            // If it is refused, or the partition is closed, the next append will say so.
+            self.move_staged(ripe as usize).ok();
+        }
     }
 
     /// All slots of a series are taken, and another row comes.
@@ -295,8 +255,8 @@ impl Store {
         self.count_refusal(moved)
     }
 
-    /// Moves the staged rows of a series into columns, so that all its slots are free. On an
-    /// error, the rows that did move are noted and the others stay staged.
+    /// Moves the staged rows of a series, whose slots are full, into columns. On an error, those
+    /// that did move are noted and the others stay staged.
     #[inline(never)]
     fn move_staged(&mut self, index: usize) -> Result<(), StoreError> {
         let bytes = self.tails[index].bytes();
@@ -315,8 +275,10 @@ impl Store {
             let mut pushed = tail.push(&series.staging, from)?;
             if pushed.count == 0 {
                 let budget = &self.shared.budget;
-                let (sealed, begun) = tail.begin_segment(series, budget, self.segments, from)?;
-                self.expiry.note_growth(index, sealed.as_ref(), &mut tail.grown);
+                let (full, begun) = tail.begin_segment(series, budget, self.segments, from)?;
+                if let Some(full) = full {
+                    self.expiry.note_growth(index, full, tail);
+                }
                 self.segments += 1;
                 pushed = begun;
             }
@@ -327,211 +289,10 @@ impl Store {
         Ok(())
     }
 
-    /// The slots of a series are full. To move its rows needs some fifteen cache lines, so that
-    /// is done in three steps, each when the next series has come so far: fetch what says where
-    /// the lines are, fetch them, move.
-    #[inline(never)]
-    fn move_soon(&mut self, index: u32) {
-        let [fetched, located] = self.soon;
-        self.soon = [index, fetched];
-        if let Some(tail) = self.tails.get(index as usize) {
-            prefetch_bytes(tail);
-        }
-        if let Some(tail) = self.tails.get(fetched as usize) {
-            tail.prefetch();
-            if let Some(series) = &self.cursors[fetched as usize].series {
-                series.staging.prefetch_all();
-            }
-        }
-        let full = |cursor: &Cursor| cursor.staged as usize == STAGED_ROWS;
-        if self.cursors.get(located as usize).is_some_and(full) {
-            // Refused or closed: the next append to it says so.
-            self.move_staged(located as usize).ok();
-        }
-    }
-
-    pub fn set_pipelined(&mut self, on: bool) {
-        self.pipelined = on;
-    }
-
-    fn count_refusal<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) fn count_refusal<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if matches!(result, Err(StoreError::Full)) {
             self.shared.counters.refused_full.add(1);
         }
         result
-    }
-}
-
-/// Opening and closing: called when placement changes, or a series is new.
-impl Store {
-    /// Opens a partition, empty, whose next tick gets `next_sequence`: 1 for a new one.
-    ///
-    /// # Errors
-    /// `AlreadyOpen`; `OutOfBounds` if there is no such partition or `next_sequence` is zero or
-    /// above `FIRST_SEQUENCE_MAX`; `Full`.
-    pub fn open_partition(
-        &mut self,
-        id: PartitionId,
-        epoch: Epoch,
-        next_sequence: u64,
-    ) -> Result<(), StoreError> {
-        let local = self.partitions.get(id.0 as usize).ok_or(StoreError::OutOfBounds)?;
-        if next_sequence == 0 || next_sequence > FIRST_SEQUENCE_MAX {
-            return Err(StoreError::OutOfBounds);
-        }
-        if local.shared.is_some() {
-            return Err(StoreError::AlreadyOpen);
-        }
-        let partition = Partition::create(&self.shared.budget, id, epoch);
-        let partition = self.count_refusal(partition)?;
-        self.partitions[id.0 as usize] =
-            Local { shared: Some(partition.clone()), first_sequence: next_sequence, series: 0 };
-        self.next[id.0 as usize] = Next::untouched(next_sequence);
-        // Release order, and between closing and opening: see `Shared::partition`.
-        self.shared.watermarks[id.0 as usize].store(next_sequence, Release);
-        self.shared.partitions[id.0 as usize].store(Some(partition));
-        self.shared.counters.partitions.add(1);
-        Ok(())
-    }
-
-    /// Closes a partition: readers that come now find nothing, its series are gone, and its
-    /// memory is free once what is returned is dropped and the readers that are at it are done.
-    /// `None` if it was not open.
-    pub fn close_partition(&mut self, id: PartitionId) -> Option<ClosedPartition> {
-        let local = self.partitions.get_mut(id.0 as usize)?;
-        let partition = local.shared.take()?;
-        if self.next[id.0 as usize].is_touched() {
-            self.touched.retain(|touched| *touched != id.0);
-        }
-        self.shared.partitions[id.0 as usize].store(None);
-        let mut closed = Vec::with_capacity(local.series as usize);
-        let mut rows = 0;
-        for series in partition.all_series() {
-            let cursor = &mut self.cursors[series.index as usize];
-            let tail = std::mem::take(&mut self.tails[series.index as usize]);
-            rows += tail.rows + u64::from(cursor.staged - tail.moved);
-            self.expiry.bytes -= tail.bytes();
-            // No room, so that an append by a stale index leaves the hot path and is refused.
-            *cursor = Cursor { series: None, staged: STAGED_ROWS as u32, ..*cursor };
-            self.tables[usize::from(series.table)][series.symbol as usize] = NO_SERIES;
-            self.free.push(series.index);
-            closed.push((series, tail));
-        }
-        let counters = &self.shared.counters;
-        counters.appended.set(self.appended);
-        counters.closed.add(rows);
-        counters.series.sub(closed.len() as u64);
-        counters.partitions.sub(1);
-        Some(ClosedPartition { _partition: partition, _series: closed })
-    }
-
-    /// Sets the epoch that readers see beside the partition's data.
-    ///
-    /// # Errors
-    /// `NotOpen`.
-    pub fn set_epoch(&mut self, id: PartitionId, epoch: Epoch) -> Result<(), StoreError> {
-        self.open_local(id)?.1.set_epoch(epoch);
-        Ok(())
-    }
-
-    /// Whether a partition is open.
-    pub fn is_open(&self, id: PartitionId) -> bool {
-        self.open_local(id).is_ok()
-    }
-
-    /// Whether no tick was appended to a partition since it was opened; also true if it is not
-    /// open.
-    pub fn is_empty(&self, id: PartitionId) -> bool {
-        let first = |(local, _): (&Local, _)| local.first_sequence;
-        self.open_local(id).map(first).ok() == self.next_sequence(id)
-    }
-
-    /// The sequence that a partition's next tick will get.
-    pub fn next_sequence(&self, id: PartitionId) -> Option<u64> {
-        self.is_open(id).then(|| self.next[id.0 as usize].sequence())
-    }
-
-    /// The series of a (table, symbol), created if it does not exist.
-    ///
-    /// # Errors
-    /// `OutOfBounds` if there can be no such table or symbol; `NotOpen` if its partition is not;
-    /// `Full`.
-    pub fn create_series(&mut self, table: u16, symbol: u32) -> Result<SeriesIndex, StoreError> {
-        if let Some(series) = self.series(table, symbol) {
-            return Ok(series);
-        }
-        let created = self.try_create_series(table, symbol);
-        self.count_refusal(created)
-    }
-
-    fn try_create_series(&mut self, table: u16, symbol: u32) -> Result<SeriesIndex, StoreError> {
-        if table >= TABLES_MAX || symbol >= SYMBOLS_MAX {
-            return Err(StoreError::OutOfBounds);
-        }
-        let id = partition_of(table, symbol, self.shared.partition_bits);
-        self.open_local(id)?;
-        // Room first, and room that turns out not to be needed is kept for the next series.
-        self.ensure_table(table, symbol)?;
-        self.ensure_slot()?;
-        let next = self.next[id.0 as usize].sequence();
-        let local = &mut self.partitions[id.0 as usize];
-        let Some(partition) = &local.shared else { return Err(StoreError::NotOpen) };
-        let index = self.free.last().copied().unwrap_or(self.cursors.len() as u32);
-        let budget = &self.shared.budget;
-        let series = Series::create(budget, (table, symbol), index, next)?;
-        partition.insert(series.clone(), local.series as usize)?;
-        local.series += 1;
-        let cursor = Cursor { series: Some(series), partition: id.0, staged: 0 };
-        if self.free.pop().is_some() {
-            self.cursors[index as usize] = cursor;
-        } else {
-            self.cursors.push(cursor);
-            self.tails.push(Tail::default());
-        }
-        self.tables[usize::from(table)][symbol as usize] = index;
-        self.shared.counters.series.add(1);
-        Ok(SeriesIndex(index))
-    }
-
-    /// Makes the dense index of a table reach a symbol.
-    fn ensure_table(&mut self, table: u16, symbol: u32) -> Result<(), StoreError> {
-        let entries = &mut self.tables[usize::from(table)];
-        let needed = symbol as usize + 1;
-        if needed <= entries.len() {
-            return Ok(());
-        }
-        let len = needed.next_power_of_two().max(TABLE_ENTRIES_MIN);
-        self.shared.budget.take((len - entries.len()) * size_of::<u32>())?;
-        entries.reserve_exact(len - entries.len());
-        entries.resize(len, NO_SERIES);
-        Ok(())
-    }
-
-    /// Makes room for one more series in the dense arrays.
-    fn ensure_slot(&mut self) -> Result<(), StoreError> {
-        let len = self.cursors.len();
-        if !self.free.is_empty() || len < self.cursors.capacity() {
-            return Ok(());
-        }
-        let more = len.max(SLOTS_MIN);
-        self.shared.budget.take(more * SLOT_BYTES)?;
-        self.cursors.reserve_exact(more);
-        self.tails.reserve_exact(more);
-        // Neither list is ever longer than the others, so closing and expiry allocate nothing.
-        self.free.reserve_exact(len + more);
-        self.expiry.reserve_series(len + more);
-        Ok(())
-    }
-
-    fn open_local(&self, id: PartitionId) -> Result<(&Local, &Arc<Partition>), StoreError> {
-        let local = self.partitions.get(id.0 as usize).ok_or(StoreError::NotOpen)?;
-        local.shared.as_ref().map(|shared| (local, shared)).ok_or(StoreError::NotOpen)
-    }
-}
-
-fn prefetch_bytes<T>(value: &T) {
-    let start: *const u8 = (&raw const *value).cast();
-    for line in 0..size_of::<T>().div_ceil(64) {
-        crate::segment::prefetch(start.wrapping_add(64 * line));
     }
 }

@@ -17,11 +17,13 @@ pub(crate) struct Tail {
     pub(crate) writer: Option<SegmentWriter>,
     /// Rows in columns.
     pub(crate) rows: u64,
-    /// Bytes of the segments that are full.
-    pub(crate) sealed_bytes: u64,
+    /// Bytes of the segments before that one, which are full.
+    pub(crate) full_bytes: u64,
+    /// Number of the oldest of them, if retention has noted it.
+    pub(crate) oldest: Option<u64>,
     /// Staged rows that are in columns already: not zero only after a refusal in between.
     pub(crate) moved: u32,
-    /// In the list of series whose row count retention has to look at.
+    /// In the list of series whose rows retention has to count; stays with the index.
     pub(crate) grown: bool,
     /// Latest event time that went into columns.
     latest_ns: u64,
@@ -39,23 +41,23 @@ impl Tail {
     }
 
     /// Begins the segment with this number for rows that found no room; adds as many as it may,
-    /// at least one. Returns the segment before it, now sealed, and what it added. On `Full`
-    /// nothing has changed.
+    /// at least one. Returns the number of the segment before it, now full, and what it added.
+    /// On `Full` nothing has changed.
     pub(crate) fn begin_segment(
         &mut self,
         series: &Series,
         budget: &Arc<Budget>,
         number: u64,
         from: usize,
-    ) -> Result<(Option<SegmentWriter>, Pushed), StoreError> {
+    ) -> Result<(Option<u64>, Pushed), StoreError> {
         let first_sequence = series.staging.word(from, SEQUENCE);
         let rows_max = segment_rows(self.rows);
         let mut writer = SegmentWriter::create(budget, number, rows_max, first_sequence)?;
         let pushed = writer.push(&series.staging, from)?;
         series.push_segment(writer.segment().clone());
-        let sealed = self.writer.replace(writer);
-        self.sealed_bytes += sealed.as_ref().map_or(0, |sealed| sealed.bytes() as u64);
-        Ok((sealed, pushed))
+        let full = self.writer.replace(writer);
+        self.full_bytes += full.as_ref().map_or(0, |full| full.bytes() as u64);
+        Ok((full.map(|full| full.segment().number), pushed))
     }
 
     /// These staged rows, the first that were not, are in columns now.
@@ -72,7 +74,7 @@ impl Tail {
 
     /// Bytes of the listed segments.
     pub(crate) fn bytes(&self) -> u64 {
-        self.sealed_bytes + self.writer.as_ref().map_or(0, |writer| writer.bytes() as u64)
+        self.full_bytes + self.writer.as_ref().map_or(0, |writer| writer.bytes() as u64)
     }
 
     /// Fetches what moving rows will write into the cache.
@@ -83,9 +85,9 @@ impl Tail {
         }
     }
 
-    /// Forgets all rows: they were dropped.
-    pub(crate) fn clear(&mut self) {
-        *self = Self { grown: self.grown, ..Self::default() };
+    /// Gives up all rows: they are dropped, or go with their partition.
+    pub(crate) fn clear(&mut self) -> Self {
+        std::mem::replace(self, Self { grown: self.grown, ..Self::default() })
     }
 }
 

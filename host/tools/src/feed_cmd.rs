@@ -48,7 +48,12 @@ pub struct FeedArgs {
     #[arg(long)]
     pub memory_only: bool,
     /// Table of the symbols
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..i64::from(TABLES_MAX)))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u16).range(..i64::from(TABLES_MAX))
+    )]
     pub table: u16,
     /// Number of the first row, carried in the tick's first user word
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -22,6 +22,9 @@ const BATCH_ROWS: usize = 4096;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Time without any acknowledgement after which the cluster is given up.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// The same, when the feed has ended with an error already: a partition without an owner keeps what
+/// waits for it.
+const FAILED_SETTLES_WITHIN: Duration = Duration::from_secs(2);
 /// Time for the control log to issue the ids of a batch of names.
 const INTERN_WITHIN: Duration = Duration::from_secs(15);
 
@@ -135,8 +138,9 @@ pub fn pump(
     let fed = pump.feed(feed, &mut first, &mut sent);
     // What was taken is settled whatever came after it, unless somebody is in a hurry.
     let settled = match fed {
+        Ok(()) => pump.settle(STALLED_AFTER),
         Err(PumpError::Stopped | PumpError::Stalled) => Ok(()),
-        _ => pump.settle(),
+        Err(_) => pump.settle(FAILED_SETTLES_WITHIN),
     };
     let elapsed = pump.producer.now().since(first.unwrap_or(started));
     Pumped { account: pump.producer.account(), ids: pump.ids, elapsed, end: fed.and(settled) }
@@ -224,7 +228,7 @@ impl Pump<'_> {
     fn take_late(&mut self, tick: &Tick, mut error: IngestError) -> Result<(), PumpError> {
         self.wait_begins();
         while error == IngestError::Busy {
-            self.look()?;
+            self.look(STALLED_AFTER)?;
             match self.producer.ingest_wait(tick, LOOK_EVERY) {
                 Ok(()) => {
                     self.row += 1;
@@ -246,7 +250,7 @@ impl Pump<'_> {
     }
 
     /// Waits until everything is acknowledged or refused.
-    fn settle(&mut self) -> Result<(), PumpError> {
+    fn settle(&mut self, patience: Duration) -> Result<(), PumpError> {
         self.wait_begins();
         loop {
             let account = self.producer.flush(LOOK_EVERY);
@@ -254,7 +258,7 @@ impl Pump<'_> {
             if account.is_final() {
                 return Ok(());
             }
-            self.look()?;
+            self.look(patience)?;
         }
     }
 
@@ -265,7 +269,7 @@ impl Pump<'_> {
     }
 
     /// Whether there is a reason not to wait any longer.
-    fn look(&mut self) -> Result<(), PumpError> {
+    fn look(&mut self, patience: Duration) -> Result<(), PumpError> {
         if self.gauges.is_stopped() {
             return Err(PumpError::Stopped);
         }
@@ -274,7 +278,7 @@ impl Pump<'_> {
         if settled != self.progress.settled {
             self.progress = Progress { settled, at: now };
         }
-        if now.since(self.progress.at) > STALLED_AFTER {
+        if now.since(self.progress.at) > patience {
             return Err(PumpError::Stalled);
         }
         Ok(())

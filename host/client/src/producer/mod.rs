@@ -15,9 +15,9 @@
 //!   partition's next owner.
 //! * *a tick is refused for good*: it is counted with its reason, and so are those after it in its
 //!   partition that were on their way; numbering goes on from there.
-//! * *numbering cannot go on*, because an owner lost what it had acknowledged from memory, or a lane
-//!   broke before it had judged the numbers that would be given out again: the partition goes on
-//!   under a new name, counted from one, so no number ever means two ticks.
+//! * *numbering cannot go on*, because an owner lost what it had acknowledged from memory, or a
+//!   lane broke before it had judged the numbers that would be given out again: the partition goes
+//!   on under a new name, counted from one, so no number ever means two ticks.
 //!
 //! Owned by one thread. Never blocks, never reads a clock; the client wraps it with deadlines.
 
@@ -289,7 +289,8 @@ impl<L: Lanes> Producer<L> {
         }
     }
 
-    /// Points a partition to its destination's lane; stops it while its earlier ticks are elsewhere.
+    /// Points a partition to its destination's lane; stops it while its earlier ticks are
+    /// elsewhere.
     fn redirect(&mut self, partition: PartitionId) {
         let destination = self.installed.destination(partition) as usize;
         let lane = self.outlet_of.get(destination).copied().unwrap_or(NO_LANE);
@@ -481,13 +482,20 @@ impl<L: Lanes> Producer<L> {
         }
         parked.after = None;
         let mut dropped = 0;
-        if let Some(rewind) = parked.rewind.take() {
+        if let Some(rewind) = parked.rewind {
             // What was numbered behind a refused tick can never be accepted.
             dropped = parked.drop_behind(rewind);
             *self.account.refused.entry(Refusal::OutOfOrder).or_default() += dropped as u64;
             self.parked_count -= dropped;
-            self.sequences[slot] = rewind;
-            if core::mem::take(&mut parked.anew) && self.names.len() < NAMES_MAX {
+            // Under a new name nothing is sent before the last tick of the old one has its verdict.
+            if !parked.anew || parked.sent.is_empty() {
+                parked.rewind = None;
+                self.sequences[slot] = rewind;
+            }
+            if parked.sent.is_empty()
+                && core::mem::take(&mut parked.anew)
+                && self.names.len() < NAMES_MAX
+            {
                 let number = self.names.len() as u64;
                 let name = ProducerId(mix(self.names[0].0 ^ mix(number)));
                 self.name_of[slot] = self.names.len() as u32;
@@ -513,7 +521,12 @@ impl<L: Lanes> Producer<L> {
             parked.until = old.map(|outlet| (begun, outlet.head()));
             return dropped as u64;
         }
-        let sent = parked.send(outlet, self.name_of[slot], &mut self.sequences[slot]);
+        let mut sent = parked.send_again(outlet);
+        if parked.rewind.is_some() {
+            parked.until = Some((lane, outlet.head()));
+        } else if parked.sent.is_empty() {
+            sent += parked.send_first(outlet, self.name_of[slot], &mut self.sequences[slot]);
+        }
         self.parked_count -= sent;
         parked.begun = if sent > 0 { Some(lane) } else { parked.begun };
         if parked.is_empty() {

@@ -21,7 +21,8 @@ pub(super) struct Parked {
     pub begun: Option<u16>,
     /// Not before this time, or a view beyond this index: who refused may not know yet.
     pub after: Option<(Nanos, u64)>,
-    /// The partition's last number, once the lane above has judged what was behind a refused tick.
+    /// The partition's last number, once the lane above has judged what was behind a refused tick
+    /// and, if the partition begins anew, what was before it.
     pub rewind: Option<u64>,
     /// Instead of that number, the partition begins anew under another name.
     pub anew: bool,
@@ -48,29 +49,35 @@ impl Parked {
         before - self.sent.len()
     }
 
-    /// Sends as much as the lane has room for; returns how many.
-    pub fn send<T: Transport>(
+    /// Sends again what was sent before, as far as the lane has room; returns how many.
+    pub fn send_again<T: Transport>(&mut self, outlet: &mut Outlet<T>) -> usize {
+        if Defect::ResendOutOfOrder.planted() {
+            self.sent.make_contiguous().reverse();
+        }
+        let mut sent = 0;
+        while let Some(slot) = self.sent.front() {
+            if outlet.push(slot).is_err() {
+                break;
+            }
+            self.sent.pop_front();
+            sent += 1;
+        }
+        sent
+    }
+
+    /// Numbers and sends what was never sent, as far as the lane has room; returns how many.
+    pub fn send_first<T: Transport>(
         &mut self,
         outlet: &mut Outlet<T>,
         name: u32,
         sequence: &mut u64,
     ) -> usize {
         let mut sent = 0;
-        if Defect::ResendOutOfOrder.planted() {
-            self.sent.make_contiguous().reverse();
-        }
-        while let Some(slot) = self.sent.front() {
-            if outlet.push(slot).is_err() {
-                return sent;
-            }
-            self.sent.pop_front();
-            sent += 1;
-        }
         while let Some(slot) = self.fresh.front() {
             let mut slot = *slot;
             slot[0] = slot::producer_word(name, (*sequence + 1) as u32);
             if outlet.push(&slot).is_err() {
-                return sent;
+                break;
             }
             *sequence += 1;
             self.fresh.pop_front();
@@ -80,6 +87,9 @@ impl Parked {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.sent.is_empty() && self.fresh.is_empty() && self.until.is_none()
+        self.sent.is_empty()
+            && self.fresh.is_empty()
+            && self.until.is_none()
+            && self.rewind.is_none()
     }
 }

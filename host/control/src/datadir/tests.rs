@@ -1,3 +1,5 @@
+//! The data directory: whose it is, and everything it refuses without touching a file.
+
 use super::*;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use tempfile::TempDir;

@@ -1,3 +1,5 @@
+//! The topology command by command, and random commands that must never break a rule.
+
 use super::*;
 use proptest::prelude::*;
 
@@ -194,7 +196,9 @@ proptest! {
     /// Any sequence of commands, sensible or not, keeps every rule; the same sequence gives the
     /// same topology and hash.
     #[test]
-    fn no_command_breaks_a_rule(choices in proptest::collection::vec((0u8..7, 1u32..5, 1u64..4, 0u32..16), 0..60)) {
+    fn no_command_breaks_a_rule(
+            choices in proptest::collection::vec((0u8..7, 1u32..5, 1u64..4, 0u32..16), 0..60),
+        ) {
         let run = || {
             let mut log = Log::new(4, 2);
             for &(kind, node, incarnation, partition) in &choices {

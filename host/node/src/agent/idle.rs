@@ -9,7 +9,7 @@ use core::time::Duration;
 use zepto_transport::Bell;
 
 /// Longest sleep without a ring, for lanes that cannot ring.
-pub const PARK_MAX: Duration = Duration::from_millis(1);
+const PARK_MAX: Duration = Duration::from_millis(1);
 
 /// An agent that tells its senders whether it sleeps.
 pub trait Parking {

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 use tokio::time::timeout;
-use zepto_client::{Client, ClientOptions, ProducerOptions};
+use zepto_client::message::Request;
+use zepto_client::{Client, ClientOptions, ProducerOptions, ask_once};
 use zepto_core::limits::SYMBOLS_MAX;
 use zepto_core::topology::{MemberState, Placement};
 
@@ -40,6 +41,9 @@ const FORM_WITHIN: Duration = Duration::from_secs(60);
 /// Time to find out whether a failure was a node's death.
 const DEATH_SHOWS_WITHIN: Duration = Duration::from_millis(500);
 
+/// Time for a node to say that it is there.
+const PING_WITHIN: Duration = Duration::from_secs(1);
+
 /// Start a cluster on this machine, feed it, and prove that nothing was lost
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
@@ -53,13 +57,24 @@ every node answers exactly. With --json, the last line on standard output is one
 ticks_per_s and seconds go from the first row sent to the last acknowledgement.")]
 pub struct DemoArgs {
     /// Node processes
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=NODES_MAX))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 3,
+        value_parser = clap::value_parser!(u16).range(1..=NODES_MAX)
+    )]
     pub nodes: u16,
     /// Ticks to generate
     #[arg(long, value_name = "N", default_value_t = 1_000_000, conflicts_with = "input")]
     pub ticks: u64,
     /// Symbols to generate, the first the busiest
-    #[arg(long, value_name = "S", default_value_t = 1000, conflicts_with = "input", value_parser = clap::value_parser!(u32).range(1..=i64::from(SYMBOLS_MAX)))]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 1000,
+        conflicts_with = "input",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(SYMBOLS_MAX))
+    )]
     pub symbols: u32,
     /// Seed of the generated ticks: the same seed gives the same ticks
     #[arg(long, value_name = "X", default_value_t = 1, conflicts_with = "input")]
@@ -154,11 +169,27 @@ async fn drive(
     match result {
         Err(failure) => {
             // A node's death shows in many ways; which node it was says more than all of them.
-            let death = timeout(DEATH_SHOWS_WITHIN, cluster.first_exit()).await;
-            Err(death.unwrap_or(failure))
+            match timeout(DEATH_SHOWS_WITHIN, cluster.first_exit()).await {
+                Ok(death) => Err(death),
+                Err(_) => Err(name_silent(failure, &cluster.members()).await),
+            }
         }
         proven => proven,
     }
+}
+
+/// Adds the nodes that live and do not answer, if there are any.
+async fn name_silent(failure: Failure, members: &[(String, String)]) -> Failure {
+    let mut silent = Vec::new();
+    for (name, address) in members.iter().filter(|(_, address)| !address.is_empty()) {
+        if ask_once(address, &Request::Ping, PING_WITHIN).await.is_err() {
+            silent.push(name.as_str());
+        }
+    }
+    if silent.is_empty() {
+        return failure;
+    }
+    Failure::Failed(format!("{failure}; no answer from {}", silent.join(", ")))
 }
 
 async fn start_and_prove(

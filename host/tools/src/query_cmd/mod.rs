@@ -43,7 +43,12 @@ pub struct QueryArgs {
     #[arg(long, value_name = "ADDR")]
     pub at: String,
     /// Table of the symbol
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..i64::from(TABLES_MAX)))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u16).range(..i64::from(TABLES_MAX))
+    )]
     pub table: u16,
     /// First event time that is inside
     #[arg(long, value_name = "TIME", value_parser = parse_time)]

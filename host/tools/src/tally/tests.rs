@@ -1,3 +1,5 @@
+//! The account against feeds whose sums are known.
+
 use proptest::prelude::*;
 use serde_json::json;
 use zepto_store::query::Edge;

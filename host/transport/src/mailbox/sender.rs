@@ -261,7 +261,8 @@ impl<T: Transport> Sender<T> {
     #[inline(never)]
     fn publish_tail(&mut self) {
         let (first, last) = (self.line(self.tail), self.line(self.head - 1));
-        // At most one turn of the ring is unpublished, so it wraps exactly if the last line is lower.
+        // At most one turn of the ring is unpublished, so it wraps exactly if the last line is
+        // lower.
         if first <= last {
             self.region.put(first..last + 1);
         } else {

@@ -56,7 +56,8 @@ impl<T: Transport> Shard<T> {
             }
             Command::Freeze(partitions, answer) => {
                 let frozen = self.ledger.freeze(&partitions);
-                // Who asked may be gone; then nobody proposes anything, and a view or a thaw ends it.
+                // Who asked may be gone; then nobody proposes anything, and a view or a thaw ends
+                // it.
                 if let Err(unheard) = answer.try_send(frozen) {
                     drop(unheard);
                 }

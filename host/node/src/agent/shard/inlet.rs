@@ -4,11 +4,11 @@ use super::command::LaneTerms;
 use super::follow::Followers;
 use super::ledger::{Bound, Ledger, Standing, Taken};
 use std::sync::atomic::Ordering;
+use zepto_core::Refusal;
 use zepto_core::limits::{LANE_BATCH, PRODUCERS_PER_LANE_MAX};
 use zepto_core::settle::{Batch, Settling};
 use zepto_core::slot::{self, Control, Slot};
 use zepto_core::time::Nanos;
-use zepto_core::Refusal;
 use zepto_transport::{LaneError, Receiver, Transport};
 
 /// Why a lane is over.

@@ -240,7 +240,8 @@ impl Ledger {
             }
             (Standing::Replica, Standing::Owner | Standing::Leader)
             | (Standing::Leader | Standing::Fenced, Standing::Owner) => {
-                // Promoted, or the only copy left: what it has is the truth now, all of it readable.
+                // Promoted, or the only copy left: what it has is the truth now, all of it
+                // readable.
                 let end = self.store.next_sequence(partition).unwrap_or(1);
                 self.raise(partition, end);
                 self.renew(partition, epoch);
@@ -313,12 +314,7 @@ impl Ledger {
     }
 
     /// A lane ended.
-    pub fn close_lane(
-        &mut self,
-        end: &LaneEnd,
-        bound: impl IntoIterator<Item = u32>,
-        now: Nanos,
-    ) {
+    pub fn close_lane(&mut self, end: &LaneEnd, bound: impl IntoIterator<Item = u32>, now: Nanos) {
         if end.is_corrupt() {
             tracing::warn!(%end, "a lane was closed");
             self.counters.corrupt_lanes += 1;
