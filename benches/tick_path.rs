@@ -82,7 +82,7 @@ fn lanes(c: &mut Criterion) {
         });
     });
     let spec = LaneSpec { nonce: 1, slots: STREAM as u32 };
-    let (mut sender, mut receiver) = lane(&Heap::default(), &Heap::default(), spec).expect("heap");
+    let (mut sender, mut receiver) = lane(&Heap, &Heap, spec).expect("heap");
     group.bench_function("ours: heap", |b| b.iter(|| pump(&mut sender, &mut receiver)));
     let (mut sender, mut receiver) = lane(&Shm, &Shm, spec).expect("shared memory");
     group.bench_function("ours: shared memory", |b| b.iter(|| pump(&mut sender, &mut receiver)));

@@ -68,7 +68,7 @@ step build cargo build --profile ci --workspace --bins --locked
 step test cargo test --profile ci --workspace --locked --no-fail-fast
 # Every interleaving of the mailbox's two ends.
 step loom env RUSTFLAGS="--cfg loom" cargo test --profile ci -p zepto-transport --locked \
-    --target-dir target/loom --lib loom_
+    --target-dir "${CARGO_TARGET_DIR:-target}/loom" --lib loom_
 # The simulator must catch every planted defect. Only this build of the test crate has them: it
 # makes no zepto-host.
 step defects cargo test --profile ci -p zepto-tests --features defects --locked \

@@ -171,7 +171,7 @@ async fn open_over_rpc(
         return Err(ClientError::Protocol(format!("a lane with a window of {slots}")));
     }
     let spec = LaneSpec { nonce: random_128(), slots };
-    let (sender, receiver) = mailbox::lane(&Heap::default(), &Heap::default(), spec)
+    let (sender, receiver) = mailbox::lane(&Heap, &Heap, spec)
         .map_err(|error| ClientError::Unknown(error.to_string()))?;
     let (wake, hung_up) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
     let mut feed = LaneFeed::new(receiver, Arc::clone(&wake), Arc::clone(&hung_up));

@@ -160,8 +160,6 @@ pub const GROUP_SEGMENTS_MAX: usize = 64;
 pub const EXPIRE_SEGMENTS_MAX: usize = 64;
 /// Series that one call of the store's expiry may look at.
 pub const EXPIRE_SERIES_MAX: usize = 64;
-/// Entries of its queue by age of segment that one call of the store's expiry may look at.
-pub const EXPIRE_ENTRIES_MAX: usize = 1024;
 /// First sequence a partition may be opened with; far enough from the end of 64 bits that no
 /// append can reach it.
 pub const FIRST_SEQUENCE_MAX: u64 = 1 << 62;

@@ -90,13 +90,13 @@ async fn keep<T: Wire>(
             bits: config.cluster.partition_bits,
             copies: config.cluster.copies,
         };
-        propose(&*keeper, command).await?;
+        propose(&keeper, command).await?;
         tracing::info!(cluster = format!("{cluster:032x}"), "bootstrapped a new cluster");
     }
     let cluster = keeper.state().view().placement().cluster;
     data_dir.set_cluster(cluster)?;
     let join = request(config, service, Some(cluster));
-    propose(&*keeper, command_of(join)).await?;
+    propose(&keeper, command_of(join)).await?;
     let node = keeper.state().view().placement().member_named(&service.name).map(|m| m.id);
     let node = node.ok_or_else(|| StartError::Log("joined, but not there".into()))?;
     Ok(Entered { node, cluster, log: AnyLog::Single(Arc::clone(&keeper)), keeper: Some(keeper) })

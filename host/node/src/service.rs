@@ -251,7 +251,7 @@ impl<T: Wire> Service<T> {
         }
         let port = &joined.shards[usize::from(request.shard)];
         let spec = LaneSpec { nonce: random_128(), slots: request.slots };
-        let (sender, receiver) = mailbox::lane(&Heap::default(), &Heap::default(), spec)
+        let (sender, receiver) = mailbox::lane(&Heap, &Heap, spec)
             .map_err(|error| (Refusal::Overloaded, error.to_string()))?;
         let hung_up = Arc::new(AtomicBool::new(false));
         let terms = LaneTerms { memory_only: request.memory_only, hung_up: Arc::clone(&hung_up) };

@@ -66,8 +66,8 @@ impl First {
         let mut from = 0;
         while let Some(time) = run.times.get(from) {
             let start = start_of(*time, interval_ns);
-            // Earlier times wrap around to large numbers.
-            let inside = |time: &u64| time.wrapping_sub(start) < interval_ns.get();
+            // Compared by length, as the end of the last interval is beyond 64 bits.
+            let inside = |time: &u64| start <= *time && *time - start < interval_ns.get();
             let len = match run.ordered {
                 true => run_len(&run.times[from..], inside),
                 false => run.times[from..].iter().take_while(|time| inside(time)).count(),

@@ -226,3 +226,31 @@ proptest! {
         prop_assert_eq!(one.symbols.len(), two.symbols.len());
     }
 }
+
+/// Gives a partition copies by hand: no command fills one yet.
+fn place(log: &mut Log, partition: usize, nodes: &[NodeId]) {
+    let mut copies = [NodeId(0); COPIES_MAX];
+    copies[..nodes.len()].copy_from_slice(nodes);
+    log.topology.placement.assignments[partition].copies = copies;
+}
+
+#[test]
+fn a_node_that_comes_back_empty_is_no_longer_in_sync_anywhere() {
+    let mut log = Log::new(6, 2);
+    let (a, b, c) = (log.active("a", 1), log.active("b", 1), log.active("c", 1));
+    place(&mut log, 1, &[a, b]);
+    place(&mut log, 2, &[b, c, a]);
+    place(&mut log, 3, &[b]);
+    let events = log.ok(&join("b", 2));
+    assert!(events.contains(&Event::Moved { partitions: 1, from: b, to: c }), "{events:?}");
+    let index = Epoch(log.topology.placement.index);
+    let held = |log: &Log, partition: u32| {
+        let assignment = log.topology.placement.assignments[partition as usize];
+        (assignment.epoch, assignment.owner(), assignment.replicas().collect::<Vec<_>>())
+    };
+    assert_eq!(held(&log, 1), (index, Some(a), vec![]), "its copy no longer counts");
+    assert_eq!(held(&log, 2), (index, Some(c), vec![a]), "another in-sync copy is promoted");
+    assert_eq!(held(&log, 3).1, Some(b), "what it held alone waits for it");
+    let node = Command::Activate { node: b, incarnation: Incarnation(2) };
+    assert!(log.ok(&node).contains(&Event::DataLost { node: b, partitions: 1 }));
+}

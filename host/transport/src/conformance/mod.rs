@@ -449,7 +449,7 @@ macro_rules! conformance {
     };
     (@tests $module:ident, $factory:expr, $($test:ident)*) => {
         mod $module {
-            #[allow(unused_imports)]
+            #[allow(unused_imports, reason = "a factory may need nothing from its module")]
             use super::*;
             $(
                 #[test]
