@@ -6,12 +6,14 @@
 mod binary;
 pub mod cluster;
 pub mod data;
+pub mod feeder;
 pub mod host;
 pub mod process;
 pub mod system;
 pub mod watchdog;
 
 pub use cluster::Cluster;
+pub use feeder::Feeder;
 pub use host::Host;
 pub use process::{Ended, Process, run};
 pub use watchdog::Watchdog;

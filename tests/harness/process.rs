@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
@@ -79,6 +79,11 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.id().cast_signed()).expect("an id is not zero");
         kill_process(pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.label));
+    }
+
+    /// The pipe to its standard input, to be written to; its end is then the taker's.
+    pub fn take_stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("it was not taken before")
     }
 
     /// Closes the pipe to its standard input, as the end of its parent would.
@@ -164,6 +169,24 @@ impl Ended {
             "{status}, expected code {expected}: {label}\nstdout: {stdout}\nstderr: {stderr}"
         );
         self
+    }
+
+    /// What a feed acknowledged, of the account that it prints.
+    ///
+    /// # Panics
+    /// When the account does not add up, or the exit code says something else.
+    #[track_caller]
+    pub fn acknowledged(&self) -> u64 {
+        let account = self.last_json();
+        let number = |key: &str| account[key].as_u64().expect("a number");
+        let refused = account["refused"].as_object().expect("an object");
+        let refused: u64 = refused.values().filter_map(Value::as_u64).sum();
+        let sum = number("acked") + refused + number("unknown") + number("not_sent");
+        assert_eq!(sum, number("sent"), "every row has one fate: {account}");
+        if sum > number("acked") {
+            assert_ne!(self.status.code(), Some(0), "not all was acknowledged: {account}");
+        }
+        number("acked")
     }
 
     /// Checks that it was ended by a signal.

@@ -46,16 +46,15 @@ fn nothing_is_left(directory: &Path) {
     assert_eq!(segments_left(), Vec::<String>::new(), "shared memory is left");
 }
 
-/// A demo with its three nodes, in the midst of its work.
-fn running(ticks: &str) -> (Process, Vec<Seen>, TempDir) {
-    let (command, directory) = demo(&["--ticks", ticks, "--json"]);
+/// A demo with its three nodes, in the midst of a feed that would take very long.
+#[track_caller]
+fn running() -> (Process, Vec<Seen>, TempDir) {
+    let (command, directory) = demo(&["--ticks", "1000000000", "--json"]);
     let demo = Process::spawn(command);
-    let nodes = eventually("the demo has three nodes", SOON, || {
-        let children = children(demo.id());
-        (children.len() == 3).then_some(children)
-    });
-    // Its last node is a process already; the feed takes much longer than this.
-    zepto_tests::harness::pause(std::time::Duration::from_secs(2));
+    demo.wait_for("demo: feeding", SOON);
+    demo.wait_for(" acknowledged", SOON);
+    let nodes = children(demo.id());
+    assert_eq!(nodes.len(), 3, "{nodes:?}");
     (demo, nodes, directory)
 }
 
@@ -136,7 +135,7 @@ fn a_malformed_line_ends_the_demo_unless_it_may_be_skipped() {
 #[test]
 fn a_demo_says_which_node_was_killed_and_fails() {
     let _watchdog = Watchdog::new(LONG);
-    let (demo, nodes, directory) = running("20000000");
+    let (demo, nodes, directory) = running();
     let victim = &nodes[1];
     let name = victim.option("--node-id").expect("its name").to_owned();
     let pid = rustix::process::Pid::from_raw(victim.pid.cast_signed()).expect("an id");
@@ -150,7 +149,7 @@ fn a_demo_says_which_node_was_killed_and_fails() {
 fn ctrl_c_ends_the_demo_with_its_nodes_and_leaves_nothing() {
     let _watchdog = Watchdog::new(LONG);
     for signal in [Signal::INT, Signal::TERM] {
-        let (demo, nodes, directory) = running("20000000");
+        let (demo, nodes, directory) = running();
         demo.signal(signal);
         demo.wait(SOON).code(130);
         assert!(!nodes.iter().any(|node| is_running(node.pid)), "a node goes on without its demo");
@@ -161,7 +160,7 @@ fn ctrl_c_ends_the_demo_with_its_nodes_and_leaves_nothing() {
 #[test]
 fn nodes_end_when_their_demo_is_killed() {
     let _watchdog = Watchdog::new(LONG);
-    let (demo, nodes, _directory) = running("20000000");
+    let (demo, nodes, _directory) = running();
     demo.signal(Signal::KILL);
     drop(demo);
     eventually("its nodes have ended", SOON, || {

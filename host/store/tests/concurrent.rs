@@ -148,8 +148,11 @@ fn all_ways_to_ask_agree_on_what_is_there_while_it_grows() {
 
 #[test]
 fn expiry_takes_the_oldest_rows_and_leaves_no_hole() {
-    let retention =
-        Retention { rows_per_series_max: Some(500), age_max_ns: Some(1000), ..Retention::default() };
+    let retention = Retention {
+        rows_per_series_max: Some(500),
+        age_max_ns: Some(1000),
+        ..Retention::default()
+    };
     let (mut store, reader) = store(retention);
     let symbol = 1;
     let series = store.create_series(TABLE, symbol).unwrap();

@@ -70,7 +70,8 @@ fn tick() -> impl Strategy<Value = (u32, Tick)> {
         1 => Just((0, 0, [1, 0])),
     ];
     let time = prop_oneof![30 => 0u64..60, 1 => Just(u64::MAX), 1 => Just(0)];
-    let kind = prop_oneof![3 => Just(Kind::TRADE), 3 => Just(Kind::BID), 1 => Just(Kind::ASK), 1 => any::<u8>()];
+    let (trade, bid, ask) = (Just(Kind::TRADE), Just(Kind::BID), Just(Kind::ASK));
+    let kind = prop_oneof![3 => trade, 3 => bid, 1 => ask, 1 => any::<u8>()];
     (0..SYMBOLS, time, kind, numbers, optional).prop_map(
         |(symbol, event_time_ns, kind, (price, size), (receive_time_ns, flags, user))| {
             // What the caller has in these is ignored.
