@@ -1,5 +1,7 @@
 //! One writer and several readers at once: what a reader sees is always whole and dense.
 
+#![allow(clippy::unwrap_used, reason = "a set-up that fails is a failed test")]
+
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -29,9 +31,9 @@ fn numbered(number: u64, generation: u64) -> Tick {
     Tick {
         event_time_ns: number / 3,
         // Not zero only now and then, so that columns appear in the middle of segments.
-        receive_time_ns: if number % 97 == 0 { number } else { 0 },
+        receive_time_ns: if number.is_multiple_of(97) { number } else { 0 },
         kind: Kind::TRADE,
-        flags: if number % 131 == 0 { 7 } else { 0 },
+        flags: if number.is_multiple_of(131) { 7 } else { 0 },
         price: number as i64 * 5,
         size: number * 3,
         user: [number, generation],
@@ -119,7 +121,7 @@ fn all_ways_to_ask_agree_on_what_is_there_while_it_grows() {
     let write = || {
         for number in 1..=ROWS {
             assert_eq!(store.append(series, &numbered(number, 0)), Ok(number));
-            if number % 5 == 0 {
+            if number.is_multiple_of(5) {
                 store.publish();
             }
         }
@@ -160,12 +162,12 @@ fn expiry_takes_the_oldest_rows_and_leaves_no_hole() {
         for number in 1..=ROWS {
             let tick = numbered(number, 0);
             store.append(series, &tick).unwrap();
-            if number % 3 == 0 {
+            if number.is_multiple_of(3) {
                 store.publish();
             }
-            if number % 64 == 0 {
+            if number.is_multiple_of(64) {
                 // Now and then as if nothing had come for long: then all of it goes.
-                let quiet_ns = if number % 4096 == 0 { 5000 } else { 0 };
+                let quiet_ns = if number.is_multiple_of(4096) { 5000 } else { 0 };
                 store.expire(tick.event_time_ns + quiet_ns);
             }
         }
