@@ -23,7 +23,10 @@ mod directory;
 mod error;
 mod lifecycle;
 mod partition;
+mod pause;
 pub mod query;
+#[cfg(test)]
+mod race;
 mod range;
 mod reader;
 mod retention;

@@ -15,6 +15,7 @@ use zepto_core::limits::STAGED_ROWS;
 use crate::StoreError;
 use crate::budget::Budget;
 use crate::directory::Directory;
+use crate::pause::pause;
 use crate::row::unpack;
 use crate::rows::Rows;
 use crate::segment::Segment;
@@ -78,6 +79,7 @@ impl Series {
     pub(crate) fn drop_all(&self, end: u64) {
         // In this order: a reader in between sees the newest rows only, not the oldest.
         self.directory.store(None);
+        pause();
         self.staging.moved(end);
     }
 
@@ -91,7 +93,9 @@ impl Series {
 
     /// The rows below `watermark`, which the caller has loaded with acquire order.
     pub(crate) fn view(&self, watermark: u64) -> View {
+        pause();
         let staged = self.staging.read(watermark);
+        pause();
         let rows = staged.rows();
         let mut ticks = [Tick::default(); STAGED_ROWS];
         for (tick, row) in ticks.iter_mut().zip(rows) {

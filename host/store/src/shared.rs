@@ -14,6 +14,7 @@ use zepto_abi::PartitionId;
 use crate::budget::Budget;
 use crate::counters::Counters;
 use crate::partition::Partition;
+use crate::pause::pause;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -51,7 +52,9 @@ impl Shared {
         let slot = self.partitions.get(id.0 as usize)?;
         loop {
             let partition = slot.load_full()?;
+            pause();
             let watermark = self.watermark(id);
+            pause();
             // A watermark of a later opening was stored after the slot was emptied, and whoever
             // sees the one sees the other.
             if slot.load().as_ref().is_some_and(|again| Arc::ptr_eq(again, &partition)) {
@@ -64,6 +67,7 @@ impl Shared {
     pub(crate) fn open(&self, partition: Arc<Partition>, watermark: u64) {
         let index = partition.id.0 as usize;
         self.watermarks[index].store(watermark, Release);
+        pause();
         self.partitions[index].store(Some(partition));
     }
 

@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use zepto_core::limits::STAGED_ROWS;
 
+use crate::pause::pause;
 use crate::segment::prefetch;
 
 /// Words of a row; the first is its sequence.
@@ -102,6 +103,7 @@ impl<const ROWS: usize, const WORDS: usize> Staging<ROWS, WORDS> {
             if end >= watermark {
                 return staged;
             }
+            pause();
             for slot in 0..ROWS {
                 let row = self.get(slot);
                 if end <= row[0] && row[0] < watermark {
@@ -109,6 +111,7 @@ impl<const ROWS: usize, const WORDS: usize> Staging<ROWS, WORDS> {
                     staged.len += 1;
                 }
             }
+            pause();
             fence(Acquire);
             if self.end.load(Relaxed) == end {
                 staged.end = end;

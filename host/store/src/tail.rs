@@ -6,6 +6,7 @@ use zepto_core::limits::{SEGMENT_ROWS_MAX, SEGMENT_ROWS_MIN};
 
 use crate::StoreError;
 use crate::budget::Budget;
+use crate::pause::pause;
 use crate::row::SEQUENCE;
 use crate::segment::{Pushed, SegmentWriter};
 use crate::series::Series;
@@ -69,6 +70,7 @@ impl Tail {
         self.latest_ns = self.latest_ns.max(pushed.max_time_ns);
         self.rows += pushed.count as u64;
         self.moved += pushed.count as u32;
+        pause();
         series.staging.moved(series.staging.word(self.moved as usize - 1, SEQUENCE) + 1);
     }
 

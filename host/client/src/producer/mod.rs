@@ -481,28 +481,8 @@ impl<L: Lanes> Producer<L> {
             return 0;
         }
         parked.after = None;
-        let mut dropped = 0;
-        if let Some(rewind) = parked.rewind {
-            // What was numbered behind a refused tick can never be accepted.
-            dropped = parked.drop_behind(rewind);
-            *self.account.refused.entry(Refusal::OutOfOrder).or_default() += dropped as u64;
-            self.parked_count -= dropped;
-            // Under a new name nothing is sent before the last tick of the old one has its verdict.
-            if !parked.anew || parked.sent.is_empty() {
-                parked.rewind = None;
-                self.sequences[slot] = rewind;
-            }
-            if parked.sent.is_empty()
-                && core::mem::take(&mut parked.anew)
-                && self.names.len() < NAMES_MAX
-            {
-                let number = self.names.len() as u64;
-                let name = ProducerId(mix(self.names[0].0 ^ mix(number)));
-                self.name_of[slot] = self.names.len() as u32;
-                self.names.push(name);
-                self.sequences[slot] = 0;
-            }
-        }
+        let dropped = self.renumber(partition);
+        let Some(parked) = self.parked.get_mut(&partition) else { return dropped as u64 };
         let destination = self.installed.destination(partition) as usize;
         let lane = self.outlet_of.get(destination).copied().unwrap_or(NO_LANE);
         let Some(Some(outlet)) = self.outlets.get_mut(lane as usize) else {
@@ -534,6 +514,32 @@ impl<L: Lanes> Producer<L> {
             self.lane_of[slot] = lane;
         }
         (dropped + sent) as u64
+    }
+
+    /// Once everything behind a refused tick has its verdict: drops what cannot be accepted any
+    /// more, and lets numbering go on from there, or begin anew. Returns how many it dropped.
+    fn renumber(&mut self, partition: PartitionId) -> usize {
+        let slot = partition.0 as usize;
+        let Some(parked) = self.parked.get_mut(&partition) else { return 0 };
+        let Some(rewind) = parked.rewind else { return 0 };
+        let dropped = parked.drop_behind(rewind);
+        if dropped > 0 {
+            *self.account.refused.entry(Refusal::OutOfOrder).or_default() += dropped as u64;
+            self.parked_count -= dropped;
+        }
+        if parked.anew && !parked.sent.is_empty() {
+            // Nothing goes under a new name before the last tick of the old one has its verdict.
+            return dropped;
+        }
+        parked.rewind = None;
+        self.sequences[slot] = rewind;
+        if core::mem::take(&mut parked.anew) && self.names.len() < NAMES_MAX {
+            let number = self.names.len() as u64;
+            self.name_of[slot] = self.names.len() as u32;
+            self.names.push(ProducerId(mix(self.names[0].0 ^ mix(number))));
+            self.sequences[slot] = 0;
+        }
+        dropped
     }
 }
 

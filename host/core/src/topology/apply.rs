@@ -184,8 +184,10 @@ impl Placement {
                 continue;
             }
             let active = |id| self.member(id).is_some_and(|m| m.state == MemberState::Active);
-            // The owner stays, unless it is the one that came back or does not take part.
-            others.sort_by_key(|id| !active(*id));
+            // Whoever is left takes part, as long as one of them does; the owner stays among them.
+            if others.iter().any(|id| active(*id)) {
+                others.retain(|id| active(*id));
+            }
             self.assignments[partition] = assignment(epoch, &others);
             if old.copies[0] != others[0] {
                 events.push(Event::Moved { partitions: 1, from: node, to: others[0] });
@@ -291,6 +293,10 @@ impl Placement {
         let old = *self.check_epoch(partition, known, None)?;
         if copies.is_empty() || copies.len() > COPIES_MAX {
             return Err(invalid("a partition has 1 to 4 copies"));
+        }
+        if copies[0] != old.copies[0] && copies.contains(&old.copies[0]) {
+            // It drops what it had not settled, and with it the copy.
+            return Err(invalid("an owner that another one replaces keeps no copy"));
         }
         for (i, &node) in copies.iter().enumerate() {
             let member = self.member(node).ok_or(Refused::NoMember(node))?;

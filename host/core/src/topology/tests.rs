@@ -254,3 +254,14 @@ fn a_node_that_comes_back_empty_is_no_longer_in_sync_anywhere() {
     let node = Command::Activate { node: b, incarnation: Incarnation(2) };
     assert!(log.ok(&node).contains(&Event::DataLost { node: b, partitions: 1 }));
 }
+
+#[test]
+fn an_owner_that_is_replaced_keeps_no_copy() {
+    let mut log = Log::new(6, 2);
+    let (a, b) = (log.active("a", 1), log.active("b", 1));
+    place(&mut log, 3, &[a, b]);
+    let (partition, epoch) = (PartitionId(3), log.epoch(3));
+    let swap = Command::Reassign { partition, epoch, copies: vec![b, a] };
+    assert!(matches!(log.refused(&swap), Refused::Invalid(_)));
+    log.ok(&Command::Reassign { partition, epoch, copies: vec![b] });
+}
