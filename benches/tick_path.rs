@@ -14,6 +14,9 @@ use zepto_transport::mailbox::{LaneSpec, lane};
 use zepto_transport::{Heap, Receiver, Sender, Shm, Transport};
 
 const STREAM: usize = 1 << 16;
+/// Long enough that a series gets a few hundred rows: segments are made, filled and followed by the
+/// next ones, as in a session.
+const SESSION: usize = 1 << 21;
 
 fn route(c: &mut Criterion) {
     let mut group = c.benchmark_group("route, 1000 nodes, any key");
@@ -115,9 +118,9 @@ fn pump<T: Transport>(sender: &mut Sender<T>, receiver: &mut Receiver<T>) -> u64
 fn store(c: &mut Criterion) {
     for (name, is_skewed) in [("uniform", false), ("skewed", true)] {
         let mut group = c.benchmark_group(format!("append until readable, 8192 symbols, {name}"));
-        group.throughput(Throughput::Elements(STREAM as u64));
-        group.sample_size(20);
-        let ticks: Vec<Tick> = symbols(STREAM, 1 << 13, is_skewed)
+        group.throughput(Throughput::Elements(SESSION as u64));
+        group.sample_size(10);
+        let ticks: Vec<Tick> = symbols(SESSION, 1 << 13, is_skewed)
             .into_iter()
             .zip(0..)
             .map(|(symbol, i)| Tick {
@@ -131,17 +134,17 @@ fn store(c: &mut Criterion) {
             .collect();
         group.bench_function("limit: one sequential log", |b| {
             b.iter_batched(
-                || Vec::with_capacity(STREAM),
+                || Vec::with_capacity(SESSION),
                 |mut log: Vec<Tick>| {
                     ticks.iter().for_each(|tick| log.push(*tick));
                     log
                 },
-                BatchSize::LargeInput,
+                BatchSize::PerIteration,
             );
         });
         group.bench_function("ours", |b| {
             b.iter_batched(
-                || warm_store(&ticks),
+                || warm_store(&ticks[..STREAM]),
                 |mut store| {
                     for batch in ticks.chunks(256) {
                         for tick in batch {
@@ -152,7 +155,7 @@ fn store(c: &mut Criterion) {
                     }
                     store
                 },
-                BatchSize::LargeInput,
+                BatchSize::PerIteration,
             );
         });
         group.finish();

@@ -2,6 +2,7 @@
 
 use super::process::{Ended, Process, zepto_host};
 use super::{Host, LONG, SOON, data, eventually};
+use rustix::process::Signal;
 use std::io::Write;
 use std::process::ChildStdin;
 use std::sync::Arc;
@@ -44,6 +45,15 @@ impl Feeder {
         self.enough.store(true, Ordering::Release);
         let ended = self.process.wait(LONG);
         (ended, self.writer.join().expect("it only writes"))
+    }
+
+    /// Sends a signal and waits for the account, while the input goes on.
+    #[track_caller]
+    pub fn interrupt(self, signal: Signal) -> Ended {
+        self.process.signal(signal);
+        let ended = self.process.wait(LONG);
+        self.writer.join().expect("it only writes, until nobody reads");
+        ended
     }
 }
 

@@ -18,9 +18,7 @@ fn a_feed_interrupted_says_what_was_acknowledged() {
     let _watchdog = Watchdog::new(LONG);
     let cluster = Cluster::start(&[]);
     let feed = Feeder::start(cluster.get("a"));
-    feed.process.signal(Signal::INT);
-    let (fed, _) = feed.finish();
-    let fed = fed.code(130);
+    let fed = feed.interrupt(Signal::INT).code(130);
     let acked = fed.acknowledged();
     let stored = cluster.get("a").ticks();
     let unknown = fed.last_json()["unknown"].as_u64().expect("a number");

@@ -155,19 +155,26 @@ impl<L: Lanes> Producer<L> {
             return Err(IngestError::Malformed);
         }
         let partition = self.installed.route(tick.table, tick.symbol).partition;
-        let lane = self.lane_of[partition.0 as usize];
-        if let Some(Some(outlet)) = self.outlets.get_mut(lane as usize) {
-            let sequence = &mut self.sequences[partition.0 as usize];
-            let mut slot = slot::slot_of(tick);
-            let name = self.name_of[partition.0 as usize];
-            slot[0] = slot::producer_word(name, (*sequence + 1) as u32);
-            if outlet.push(&slot).is_ok() {
-                *sequence += 1;
-                self.account.accepted += 1;
-                return Ok(());
-            }
+        match self.push(tick, partition) {
+            Some(Ok(())) => Ok(()),
+            _ => self.ingest_slowly(tick, partition),
         }
-        self.ingest_slowly(tick, partition)
+    }
+
+    /// Puts a tick under its next number into its partition's lane, if the partition has one.
+    #[inline(always)]
+    fn push(&mut self, tick: &Tick, partition: PartitionId) -> Option<Result<(), IngestError>> {
+        let lane = self.lane_of[partition.0 as usize];
+        let outlet = self.outlets.get_mut(lane as usize)?.as_mut()?;
+        let sequence = &mut self.sequences[partition.0 as usize];
+        let mut slot = slot::slot_of(tick);
+        slot[0] = slot::producer_word(self.name_of[partition.0 as usize], (*sequence + 1) as u32);
+        if outlet.push(&slot).is_err() {
+            return Some(Err(IngestError::Busy));
+        }
+        *sequence += 1;
+        self.account.accepted += 1;
+        Some(Ok(()))
     }
 
     #[cold]
@@ -182,16 +189,8 @@ impl<L: Lanes> Producer<L> {
         let partition = self.installed.route(tick.table, tick.symbol).partition;
         // Only now: whatever happened above may have stopped the partition, or given it a lane,
         // and a tick that is parked beside a lane would be overtaken.
-        let lane = self.lane_of[partition.0 as usize];
-        if let Some(Some(outlet)) = self.outlets.get_mut(lane as usize) {
-            let sequence = &mut self.sequences[partition.0 as usize];
-            let mut slot = slot::slot_of(tick);
-            let name = self.name_of[partition.0 as usize];
-            slot[0] = slot::producer_word(name, (*sequence + 1) as u32);
-            outlet.push(&slot).map_err(|_| IngestError::Busy)?;
-            *sequence += 1;
-            self.account.accepted += 1;
-            return Ok(());
+        if let Some(pushed) = self.push(tick, partition) {
+            return pushed;
         }
         if self.installed.destination(partition) == OFFLINE {
             return Err(IngestError::Offline);
