@@ -20,6 +20,16 @@ pub fn real() -> Option<(PathBuf, Value)> {
     Some((file, expected.expect("JSON")))
 }
 
+/// A real DBN file, if this machine has it.
+pub fn real_dbn(name: &str) -> Option<PathBuf> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
+    if !file.exists() {
+        super::skipped("the real DBN files, since ../shared/data is not beside the repository");
+        return None;
+    }
+    Some(file)
+}
+
 /// A file of rows with round-robin symbols, and the answers that any query must give.
 #[derive(Debug)]
 pub struct Made {

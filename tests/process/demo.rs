@@ -81,6 +81,37 @@ fn the_real_file_loses_nothing_and_every_node_agrees() {
 }
 
 #[test]
+fn the_real_dbn_files_lose_nothing_and_every_node_agrees() {
+    let _watchdog = Watchdog::new(2 * LONG);
+    let files = [
+        ("es-trades-2024-07-01.dbn.zst", 120),
+        ("es-mbp1-2024-07-01.dbn.zst", 2_288),
+        ("es-mbo-2024-05-08.dbn.zst", 13_796),
+    ];
+    for (name, records) in files {
+        let Some(file) = data::real_dbn(name) else { return };
+        let report = run(&["--input", &file.to_string_lossy(), "--json"]).code(0).last_json();
+        assert_clean(&report, records);
+        assert_eq!((&report["nodes"], &report["symbols"]), (&json!(3), &json!(1)), "{name}");
+    }
+}
+
+#[test]
+fn a_dbn_file_that_is_cut_ends_the_demo_unless_its_rest_may_be_skipped() {
+    let _watchdog = Watchdog::new(LONG);
+    let Some(file) = data::real_dbn("es-trades-2024-07-01.dbn.zst") else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let cut = directory.path().join("cut.dbn");
+    let whole = zstd::decode_all(fs::File::open(file).expect("a file")).expect("zstd data");
+    fs::write(&cut, &whole[..whole.len() - 1]).expect("a file");
+    let cut = cut.to_string_lossy();
+    run(&["--input", &cut, "--json"]).code(1).says(&["cut.dbn: record 120", "--skip-bad"]);
+    let skipped = run(&["--input", &cut, "--skip-bad", "--json"]).code(0);
+    let report = skipped.says(&["1 malformed records skipped", "record 120"]).last_json();
+    assert_clean(&report, 119);
+}
+
+#[test]
 fn the_last_line_of_json_has_the_promised_keys_and_no_others() {
     let _watchdog = Watchdog::new(LONG);
     let report = run(&["--ticks", "20000", "--symbols", "100", "--json"]).code(0).last_json();

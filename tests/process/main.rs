@@ -9,4 +9,5 @@ mod demo;
 mod load;
 mod refusals;
 mod restarts;
+mod secret;
 mod tools;

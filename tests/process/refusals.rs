@@ -187,6 +187,9 @@ fn an_address_that_others_reach_needs_insecure_bind() {
     let directory = directory();
     let open = ["--listen", "0.0.0.0:0"];
     refused(directory.path(), &[], &open).code(2).says(&["--insecure-bind"]);
+    let admin = ["--admin", "0.0.0.0:0"];
+    refused(directory.path(), &[], &admin).code(2).says(&["admin", "--insecure-bind"]);
+    refused(directory.path(), &[], &["--admin", "9900"]).code(2).says(&["admin", "host:port"]);
     let more = ["--listen", "0.0.0.0:0", "--insecure-bind"];
     refused(directory.path(), &[], &more).code(2).says(&["--advertise"]);
     let more = ["--listen", "0.0.0.0:0", "--insecure-bind", "--advertise", "localhost:0"];

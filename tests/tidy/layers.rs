@@ -17,6 +17,7 @@ const ORDER: &[&str] = &[
     "zepto-tools",
     "zepto-host",
     "zepto-capi",
+    "zepto-fuzz",
     "zepto-tests",
     "zepto-benches",
 ];

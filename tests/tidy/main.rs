@@ -5,6 +5,7 @@
 
 mod layers;
 mod manifests;
+mod promises;
 mod text;
 mod tree;
 

@@ -20,7 +20,7 @@ use zepto_core::limits::INTERN_BATCH_MAX;
 use zepto_core::topology::{MemberState, Placement, Topology};
 use zepto_core::view::View;
 use zepto_core::{ProducerId, Refusal};
-use zepto_rpc::{CallError, Config, Hello, Identity, Peers};
+use zepto_rpc::{CallError, ClusterSecret, Config, Hello, HelloRefusal, Identity, NotSent, Peers};
 
 /// Time that one placement poll may wait at the member.
 const POLL_WAIT: Duration = Duration::from_secs(5);
@@ -38,6 +38,8 @@ pub struct ClientOptions {
     pub name: String,
     /// Use shared memory where it can be had.
     pub shared_memory: bool,
+    /// The cluster's secret; without one only a cluster that has none lets a client in.
+    pub secret: Option<ClusterSecret>,
 }
 
 /// Why the cluster did not do as it was asked.
@@ -61,6 +63,10 @@ pub enum ClientError {
     /// The member speaks another version, or nonsense.
     #[error("the member's answer makes no sense: {0}")]
     Protocol(String),
+    /// A member was reached and does not let this process in: the cluster secret is not the same.
+    /// Nothing was done, and trying again is of no use.
+    #[error("{0}")]
+    Denied(String),
     /// The deadline passed before the cluster was ready.
     #[error("not ready in time: {0}")]
     NotReady(String),
@@ -93,7 +99,7 @@ impl Client {
         let identity = Identity { host: host.clone(), ..Identity::client(&options.name) };
         let hello = move || Hello::new(identity.clone());
         let inner = Arc::new(Inner {
-            peers: Peers::new(Config::default(), random(), hello),
+            peers: Peers::new(config(options.secret), random(), hello),
             runtime: Handle::current(),
             host,
             views: Arc::new(ArcSwap::from_pointee(View::compile(Topology::empty().placement))),
@@ -229,11 +235,17 @@ impl Client {
 /// When it does not answer, or refuses.
 pub async fn ask_once(
     address: &str,
+    secret: Option<&ClusterSecret>,
     request: &Request,
     deadline: Duration,
 ) -> Result<Response, ClientError> {
     let hello = || Hello::new(Identity::client("zepto"));
-    ask(&Peers::new(Config::default(), random(), hello), address, request, deadline).await
+    let peers = Peers::new(config(secret.cloned()), random(), hello);
+    ask(&peers, address, request, deadline).await
+}
+
+fn config(secret: Option<ClusterSecret>) -> Config {
+    Config { secret, ..Config::default() }
 }
 
 /// Sends a request over a pool and decodes the answer.
@@ -298,7 +310,7 @@ impl Inner {
         let mut last = ClientError::Unreachable("there is no address to ask".into());
         for address in self.addresses() {
             match self.ask(&address, request, deadline.min(ANSWER_WITHIN.max(deadline / 2))).await {
-                Err(ClientError::Unreachable(text)) => last = ClientError::Unreachable(text),
+                Err(error @ (ClientError::Unreachable(_) | ClientError::Denied(_))) => last = error,
                 Err(ClientError::Refused { reason: Refusal::Draining, text }) => {
                     last = ClientError::Refused { reason: Refusal::Draining, text };
                 }
@@ -359,6 +371,9 @@ impl Inner {
 impl From<CallError> for ClientError {
     fn from(error: CallError) -> Self {
         match error {
+            CallError::NotSent(
+                ref why @ NotSent::Unwelcome { reason: HelloRefusal::Secret, .. },
+            ) => Self::Denied(why.to_string()),
             CallError::NotSent(why) => Self::Unreachable(why.to_string()),
             CallError::Refused { reason, text } => Self::Refused { reason, text },
             other => Self::Unknown(other.to_string()),

@@ -15,3 +15,4 @@ mod ticks;
 pub use client::{Client, ClientError, ClientOptions, ask, ask_leg, ask_once, unexpected};
 pub use connect::{Connector, watch_peer};
 pub use ticks::{ProducerOptions, TickProducer};
+pub use zepto_rpc::{ClusterSecret, SecretError};

@@ -4,11 +4,16 @@
 //! message is data from outside: decoding fails with an error, and whoever receives it checks
 //! every limit again.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use core::fmt;
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use zepto_control::entry::Entry;
 use zepto_control::{BarrierError, Outcome, Position as LogPosition};
+use zepto_core::limits::INTERN_BATCH_MAX;
+use zepto_core::refusals::Refusals;
 use zepto_core::topology::{MemberState, Placement};
 use zepto_core::{Epoch, Incarnation, NodeId, PartitionId};
+pub use zepto_rpc::{BudgetCounters, PeerCounters, ServerCounters};
 use zepto_store::StoreCounters;
 use zepto_store::query::{Aggregate, Bar, KindSet, Position, Summary, TimeRange};
 
@@ -31,7 +36,8 @@ pub enum Request {
     },
     /// Ids for names, issued now where they are new.
     Intern {
-        /// The names.
+        /// The names, at most `INTERN_BATCH_MAX`.
+        #[serde(deserialize_with = "bounded_names")]
         names: Vec<String>,
     },
     /// A query over the whole cluster.
@@ -329,6 +335,18 @@ pub struct Status {
     pub store: StoreCounters,
     /// What its shards did.
     pub shards: Vec<ShardCounters>,
+    /// Most bytes its ticks may take.
+    pub store_limit_bytes: u64,
+    /// Heartbeats.
+    pub heartbeats: HeartbeatCounters,
+    /// The control log.
+    pub log: LogCounters,
+    /// Those it asks, by address.
+    pub peers: Vec<PeerCounters>,
+    /// Those who ask it, in total.
+    pub server: ServerCounters,
+    /// Why it is not ready for work; `None` when it is.
+    pub not_ready: Option<String>,
     /// Time since the process started, in milliseconds.
     pub uptime_ms: u64,
 }
@@ -365,12 +383,54 @@ pub struct ShardCounters {
     pub duplicates: u64,
     /// Ticks refused.
     pub refused: u64,
+    /// The same by reason.
+    pub refused_by: Refusals,
     /// Ticks appended as replica.
     pub replicated: u64,
     /// Lanes closed because their peer broke the rules.
     pub corrupt_lanes: u64,
     /// Lanes turned away because there were too many.
     pub refused_lanes: u64,
+    /// Slots taken from producers' lanes: ticks and control records.
+    pub slots_taken: u64,
+    /// Slots of producers' lanes that are final: their senders may forget them.
+    pub slots_settled: u64,
+    /// Slots in the open lanes that were published and are not final.
+    pub slots_open: u64,
+    /// Index of the view that the shard works by; 0 before the first.
+    pub view_index: u64,
+}
+
+/// Heartbeats of one node since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatCounters {
+    /// Packets sent, one per member and interval.
+    pub sent: u64,
+    /// Packets that the system did not take.
+    pub unsent: u64,
+    /// Intervals without heartbeats, because an agent of this node stood still.
+    pub held_back: u64,
+    /// Packets of members that counted.
+    pub heard: u64,
+    /// Packets that are no heartbeats.
+    pub malformed: u64,
+    /// Packets whose authentication code is missing or wrong.
+    pub unauthenticated: u64,
+    /// Heartbeats of nobody who is a member.
+    pub stranger: u64,
+    /// Heartbeats of another incarnation than the log's.
+    pub other_incarnation: u64,
+    /// Heartbeats whose number was seen already: replayed, doubled or late.
+    pub replayed: u64,
+}
+
+/// The control log as one node sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogCounters {
+    /// Index of the last applied entry.
+    pub applied_index: u64,
+    /// Durable transactions since the start; `None` where another node keeps the log.
+    pub transactions: Option<u64>,
 }
 
 /// Bytes that are no message of this version.
@@ -421,10 +481,44 @@ pub fn partition_of(leg: &Leg, bits: u8) -> Option<PartitionId> {
     }
 }
 
+/// A name costs its sender one byte and the receiver a hundred times as much, so the limit holds
+/// while they are read.
+fn bounded_names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {INTERN_BATCH_MAX} names")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<String>, A::Error> {
+            let mut names = Vec::new();
+            while let Some(name) = from.next_element()? {
+                if names.len() == INTERN_BATCH_MAX {
+                    return Err(A::Error::invalid_length(names.len() + 1, &self));
+                }
+                names.push(name);
+            }
+            Ok(names)
+        }
+    }
+    from.deserialize_seq(Names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn names_beyond_the_limit_are_refused_before_they_take_memory() {
+        let request = |count| Request::Intern { names: vec![String::new(); count] };
+        let most = request(INTERN_BATCH_MAX);
+        assert_eq!(decode::<Request>(&encode(&most)), Ok(most));
+        let more = decode::<Request>(&encode(&request(INTERN_BATCH_MAX + 1)));
+        assert!(matches!(more, Err(MessageError::Malformed(_))));
+    }
 
     #[test]
     fn messages_come_back_and_every_cut_is_an_error() {

@@ -11,7 +11,9 @@
 //! | 40 | topology hash u64 | equal index, other hash: the sender's state is not ours |
 //! | 48 | MAC, 16 bytes | zero without a cluster secret |
 //!
-//! Little-endian. A bare 24-byte packet shows contact, never readiness.
+//! Little-endian. A bare 24-byte packet shows contact, never readiness; where there is a cluster
+//! secret it shows nothing. The code is made and checked by whoever has the keys, over the encoded
+//! bytes; here it is 16 bytes like any others.
 
 use zepto_abi::{Incarnation, NodeId};
 
@@ -21,6 +23,8 @@ pub const MAGIC: u32 = 0x4150_4558;
 pub const BARE_BYTES: usize = 24;
 /// Bytes of a packet with its trailer.
 pub const BYTES: usize = 64;
+/// Where the authentication code begins; it is over all bytes before it.
+pub const MAC_OFFSET: usize = 48;
 
 /// What a node says about itself, several times a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +78,7 @@ impl Heartbeat {
         bytes[24..32].copy_from_slice(&trailer.incarnation.0.to_le_bytes());
         bytes[32..40].copy_from_slice(&trailer.topology_index.to_le_bytes());
         bytes[40..48].copy_from_slice(&trailer.topology_hash.to_le_bytes());
-        bytes[48..64].copy_from_slice(&trailer.mac);
+        bytes[MAC_OFFSET..].copy_from_slice(&trailer.mac);
         (bytes, BYTES)
     }
 
@@ -89,7 +93,7 @@ impl Heartbeat {
                 incarnation: Incarnation(word(bytes, 24)),
                 topology_index: word(bytes, 32),
                 topology_hash: word(bytes, 40),
-                mac: core::array::from_fn(|i| bytes[48 + i]),
+                mac: core::array::from_fn(|i| bytes[MAC_OFFSET + i]),
             }),
             length => return Err(HeartbeatError::Length(length)),
         };

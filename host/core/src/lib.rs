@@ -8,7 +8,7 @@
 //! * [`topology`]: the replicated control state, its commands and their one `apply`.
 //! * [`slot`], [`dedupe`], [`fence`], [`settle`]: the pieces of a lane.
 //! * [`heartbeat`], [`detect`]: who is alive.
-//! * [`budget`]: how much may be in flight.
+//! * [`budget`], [`refusals`]: how much may be in flight, and what was turned away.
 #![forbid(unsafe_code)]
 
 pub mod budget;
@@ -22,6 +22,7 @@ pub mod hash;
 pub mod heartbeat;
 pub mod limits;
 pub mod placement;
+pub mod refusals;
 pub mod ring;
 pub mod settle;
 pub mod slot;

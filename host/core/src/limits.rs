@@ -72,6 +72,20 @@ pub const CONNECTIONS_MAX: usize = 1024;
 pub const PAYLOAD_BYTES_MAX: u32 = 64 << 20;
 /// Bytes of one HELLO payload, all that an unknown peer can make us hold.
 pub const HELLO_BYTES_MAX: u32 = 4 << 10;
+/// Sealed bytes of one record of a secure session: all that its length can say.
+pub const RECORD_BYTES_MAX: usize = (1 << 16) - 1;
+/// Bytes of the file with the cluster secret.
+pub const SECRET_FILE_BYTES_MAX: u64 = 4 << 10;
+/// Keys in that file: the one in use, and another while they are rotated.
+pub const SECRET_KEYS_MAX: usize = 2;
+/// Fewest characters of a key; fewer might be guessed.
+pub const SECRET_KEY_CHARACTERS_MIN: usize = 32;
+/// Most characters of a key.
+pub const SECRET_KEY_CHARACTERS_MAX: usize = 256;
+/// Time between two looks of a node at the file with the cluster secret.
+pub const SECRET_REREAD_MS: u64 = 5_000;
+/// Least time between two looks, whoever asks for one.
+pub const SECRET_REREAD_PAUSE_MS: u64 = 1_000;
 /// Requests in flight on one connection.
 pub const REQUESTS_PER_CONNECTION_MAX: usize = 256;
 /// Bytes of requests in flight in one server.
@@ -140,6 +154,19 @@ pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
 /// Bytes of the log on disk that are cached in memory.
 pub const LOG_CACHE_BYTES: usize = 16 << 20;
 
+/// Connections of the admin HTTP; one more waits until one is over.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+/// Time for a request's head to come in.
+pub const ADMIN_HEADER_TIMEOUT_MS: u64 = 2_000;
+/// Time for one connection of the admin HTTP, which is one request and its answer.
+pub const ADMIN_CONNECTION_MS: u64 = 10_000;
+/// Bytes of a request's head.
+pub const ADMIN_HEAD_BYTES_MAX: usize = 8 << 10;
+/// Bytes of an answer of the admin HTTP.
+pub const ADMIN_ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Time without progress after which an agent counts as stuck.
+pub const AGENT_STUCK_MS: u64 = 5_000;
+
 /// Rows in one answer to a range query; more come page by page.
 pub const RANGE_ROWS_MAX: usize = 1 << 16;
 /// Bars in one answer.
@@ -168,6 +195,10 @@ pub const FIRST_SEQUENCE_MAX: u64 = 1 << 62;
 pub const CSV_LINE_BYTES_MAX: usize = 4096;
 /// Bytes a CSV feed holds at a time, most of them whole lines.
 pub const CSV_BUFFER_BYTES: usize = 256 << 10;
+/// Bytes a DBN feed holds at a time behind its metadata.
+pub const DBN_BUFFER_BYTES: usize = 64 << 10;
+/// Bytes of a DBN feed's metadata, which names every instrument on every day: most of a million.
+pub const DBN_METADATA_BYTES_MAX: usize = 128 << 20;
 /// Base-2 logarithm of the largest window a .zst feed may ask for: 128 MiB, zstd's own default.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// Bytes of an offending field or line that an error about a feed repeats.
@@ -201,9 +232,14 @@ const _: () = {
     assert!(SEGMENT_ROWS_MIN.is_power_of_two() && SEGMENT_ROWS_MAX.is_power_of_two());
     assert!(SEGMENT_ROWS_MIN >= STAGED_ROWS && SEGMENT_ROWS_MIN <= SEGMENT_ROWS_MAX);
     assert!(CSV_BUFFER_BYTES >= 2 * CSV_LINE_BYTES_MAX);
+    // A record says its length in four-byte words, in one byte.
+    assert!(DBN_BUFFER_BYTES >= 2 * 4 * u8::MAX as usize);
     assert!(SYMBOL_NAME_BYTES_MAX + FEED_FIELD_CLIP_BYTES < CSV_LINE_BYTES_MAX);
     assert!(PING_AFTER_MS * 3 <= PING_DEAD_MS);
+    assert!(ADMIN_HEADER_TIMEOUT_MS < ADMIN_CONNECTION_MS);
     assert!(CONNECT_TIMEOUT_MS < HELLO_TIMEOUT_MS);
+    assert!(SECRET_REREAD_PAUSE_MS * 2 < HELLO_TIMEOUT_MS);
+    assert!(SECRET_KEYS_MAX * SECRET_KEY_CHARACTERS_MAX < SECRET_FILE_BYTES_MAX as usize);
     assert!(HELLO_EXTRA_BYTES_MAX + HOST_IDENTITY_BYTES_MAX + 512 < HELLO_BYTES_MAX as usize);
     assert!(LANE_FRAME_SLOTS_MAX <= RPC_LANE_SLOTS && LANE_FRAME_SLOTS_MAX.is_power_of_two());
     assert!(CONNECTION_QUEUE_FRAMES_MAX > REQUESTS_PER_CONNECTION_MAX);

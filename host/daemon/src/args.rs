@@ -9,6 +9,7 @@ use zepto_tools::demo::DemoArgs;
 use zepto_tools::failure::Failure;
 use zepto_tools::feed_cmd::FeedArgs;
 use zepto_tools::query_cmd::QueryArgs;
+use zepto_tools::secret::SecretArgs;
 use zepto_tools::status_cmd::StatusArgs;
 
 /// One node of a partitioned, replicated, in-memory tick store, and the tools around it.
@@ -76,6 +77,10 @@ pub struct RunArgs {
     /// What others are told to connect to [default: the address it listens on]
     #[arg(long, value_name = "ADDR")]
     advertise: Option<String>,
+    /// Admin HTTP: /metrics, /healthz, /readyz, /status; ADDR such as 127.0.0.1:9900, or off
+    /// [default: off, so that nodes on one machine never want the same port]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
     /// Address of a member, may be repeated; without any, a new cluster is founded
     #[arg(long, value_name = "ADDR", num_args = 1..)]
     seed: Vec<String>,
@@ -88,6 +93,9 @@ pub struct RunArgs {
     /// Identity and control log [default: zepto-data/<node-id>]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// What others must prove to this node, and it to them
+    #[command(flatten)]
+    secret: SecretArgs,
     /// Policy plugin, .wasm or .so, may be repeated
     #[arg(long, value_name = "FILE", num_args = 1..)]
     plugin: Vec<PathBuf>,
@@ -133,10 +141,12 @@ impl RunArgs {
         set(&mut config.node_id, self.node_id);
         set(&mut config.listen, self.listen);
         set(&mut config.advertise, self.advertise);
+        set(&mut config.admin, self.admin);
         set(&mut config.seeds, Some(self.seed).filter(|seeds| !seeds.is_empty()));
         set(&mut config.transport, self.transport);
         set(&mut config.memory, self.memory);
         set(&mut config.data_dir, self.data_dir);
+        set(&mut config.secret_file, self.secret.secret_file.map(Some));
         set(&mut config.plugins, Some(self.plugin).filter(|plugins| !plugins.is_empty()));
         set(&mut config.shards, self.shards);
         set(&mut config.weight, self.weight);

@@ -26,7 +26,13 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let (address, incarnation) = (node.address().to_string(), node.incarnation());
     tracing::info!(node = node.name(), address, incarnation, "serving");
     if announce {
-        let line = json!({"node": node.name(), "address": address, "incarnation": incarnation});
+        let admin = node.admin_address().map(|address| address.to_string());
+        let line = json!({
+            "node": node.name(),
+            "address": address,
+            "incarnation": incarnation,
+            "admin": admin,
+        });
         format::print(&format!("{line}\n"))?;
     }
     let failed = tokio::select! {
@@ -51,9 +57,11 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
 fn failure_of(error: &StartError) -> Failure {
     let text = format!("cannot start the node: {error}");
     match error {
-        StartError::Config(_) | StartError::Insecure(_) | StartError::Advertise(_) => {
-            Failure::Usage(text)
-        }
+        StartError::Config(_)
+        | StartError::Secret(_)
+        | StartError::Insecure(_)
+        | StartError::InsecureAdmin(_)
+        | StartError::Advertise(_) => Failure::Usage(text),
         StartError::Join(_) => Failure::Unreachable(text),
         _ => Failure::Failed(text),
     }

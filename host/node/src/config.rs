@@ -13,6 +13,9 @@ use zepto_core::limits::{
     SHARDS_MAX, WEIGHT_DEFAULT, WEIGHT_MAX,
 };
 
+/// What `admin` says when there is no admin HTTP.
+pub const ADMIN_OFF: &str = "off";
+
 /// A node's configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -23,6 +26,8 @@ pub struct Config {
     pub listen: String,
     /// What others are told to connect to; the listening address if it is empty.
     pub advertise: String,
+    /// Where the admin HTTP listens, TCP; `off` for none. Port 0 picks one.
+    pub admin: String,
     /// Members to ask for the cluster; none is the bootstrap of a new one.
     pub seeds: Vec<String>,
     /// `shm`, or `ucx` once that is built in.
@@ -31,6 +36,10 @@ pub struct Config {
     pub memory: Size,
     /// Identity, incarnation and, in one node, the control log.
     pub data_dir: PathBuf,
+    /// File with the cluster secret: one key, or two while they are rotated. Without it there is
+    /// neither authentication nor encryption.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<PathBuf>,
     /// Policy plugins, `.wasm` or `.so`.
     pub plugins: Vec<PathBuf>,
     /// Threads that append ticks: 1, 2, 4, 8 or 16.
@@ -116,10 +125,12 @@ impl Default for Config {
             node_id: String::new(),
             listen: "127.0.0.1:9000".into(),
             advertise: String::new(),
+            admin: ADMIN_OFF.into(),
             seeds: Vec::new(),
             transport: "shm".into(),
             memory: Size(1 << 30),
             data_dir: PathBuf::new(),
+            secret_file: None,
             plugins: Vec::new(),
             shards: 1,
             weight: WEIGHT_DEFAULT,
@@ -227,6 +238,9 @@ impl Config {
         if !self.advertise.is_empty() {
             check_address("advertise", &self.advertise)?;
         }
+        if self.admin != ADMIN_OFF {
+            check_address("admin", &self.admin)?;
+        }
         for seed in &self.seeds {
             check_address("seeds", seed)?;
         }
@@ -324,12 +338,13 @@ mod tests {
     #[test]
     fn every_bad_value_names_its_key() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 12] = [
+        let cases: [(&str, Spoil); 13] = [
             ("node_id", |c| c.node_id.clear()),
             ("node_id", |c| c.node_id = "a b".into()),
             ("listen", |c| c.listen = "9000".into()),
             ("listen", |c| c.listen = "::1:9000".into()),
             ("advertise", |c| c.advertise = "host".into()),
+            ("admin", |c| c.admin = "on".into()),
             ("seeds", |c| c.seeds = vec!["host:99999".into()]),
             ("transport", |c| c.transport = "tcp".into()),
             ("plugins", |c| c.plugins = vec!["k8s.wasm".into()]),

@@ -4,7 +4,9 @@
 //! runs them.
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod agent;
+mod condition;
 pub mod config;
 mod enter;
 mod handover;
@@ -12,6 +14,7 @@ mod join;
 mod life;
 mod link;
 mod membership;
+mod metrics;
 mod node;
 mod query;
 mod service;

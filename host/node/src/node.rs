@@ -4,6 +4,7 @@
 //! says what to do and leaves nothing running. Stop, in five phases: nothing new, leave, finish
 //! what is in flight, report what is left, end.
 
+use crate::admin::Admin;
 use crate::agent::conductor::{Addresses, Conductor, Opinions, Setup};
 use crate::config::Config;
 use crate::enter::{self, Entered};
@@ -27,11 +28,10 @@ use zepto_client::host;
 use zepto_client::real::{Real, random, random_128};
 use zepto_control::datadir::DataDir;
 use zepto_control::{Command, ControlLog, Outcome};
-use zepto_core::Incarnation;
 use zepto_core::env::Env;
 use zepto_core::limits::{MEMBERS_MAX, PROPOSE_MS};
 use zepto_core::topology::MemberState;
-use zepto_rpc::{DrainReport, Hello, Identity, Peers, Role, Server};
+use zepto_rpc::{ClusterSecret, DrainReport, HeartbeatKeys, Hello, Identity, Peers, Role, Server};
 
 /// Time for a stopping node to say goodbye to a log that may be gone.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
@@ -45,6 +45,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub struct Running<T: Wire> {
     service: Arc<Service<T>>,
     address: SocketAddr,
+    admin: Option<Admin>,
     /// Held for its lock.
     data_dir: DataDir,
     stop_server: oneshot::Sender<()>,
@@ -77,12 +78,21 @@ impl fmt::Display for StopReport {
 pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
     config.check()?;
     let env: Arc<dyn Env> = Arc::new(Real::new());
+    let secret = config.secret_file.as_deref().map(ClusterSecret::open).transpose()?;
+    let rpc = zepto_rpc::Config { secret, ..zepto_rpc::Config::default() };
     let mut data_dir = DataDir::open(&config.data_dir, &config.node_id)?;
     let bound = zepto_rpc::bind(&config.listen)?;
     let advertised = advertise(&config, bound.address)?;
     let incarnation = data_dir.next_incarnation(env.wall_ns() / 1_000_000)?;
     let host = host::identity();
-    let peers = peers_of(&config.node_id, incarnation, &host, data_dir.cluster());
+    let identity = Identity {
+        cluster: data_dir.cluster(),
+        incarnation,
+        role: Role::Node,
+        host: host.clone(),
+        ..Identity::client(&config.node_id)
+    };
+    let peers = Peers::new(rpc.clone(), random(), move || Hello::new(identity.clone()));
     let service = Arc::new(Service::<T>::new(
         config.node_id.clone(),
         incarnation,
@@ -93,7 +103,9 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
     ));
     let mut life = Life::default();
     let (fail, failed) = watch::channel(None);
-    let (stop_server, server) = serve(bound.tcp, &service)?;
+    // Before the node joins, so that whoever watches sees it wait.
+    let admin = Admin::start(&config, &service).await?;
+    let (stop_server, server) = serve(bound.tcp, &service, rpc.clone())?;
     let address = bound.address;
     let entered = enter::enter(&config, &mut data_dir, &service, &fail, &mut life).await;
     let entered = match entered {
@@ -103,19 +115,20 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
             return Err(error);
         }
     };
-    assemble(&config, &service, &entered, bound.udp, &env, &mut life)?;
+    assemble(&config, &service, &entered, bound.udp, &env, rpc.secret, &mut life)?;
     life.spawn(watch_self(Arc::clone(&service), fail));
-    let running = Running { service, address, data_dir, stop_server, server, life, failed };
+    let running = Running { service, address, admin, data_dir, stop_server, server, life, failed };
     running.activate_keeper(&entered).await?;
     Ok(running)
 }
 
 /// The address that others are told.
 fn advertise(config: &Config, bound: SocketAddr) -> Result<String, StartError> {
-    if !bound.ip().is_loopback() && !config.insecure_bind {
+    let is_open = !bound.ip().is_loopback() && config.secret_file.is_none();
+    if is_open && !config.insecure_bind {
         return Err(StartError::Insecure(bound));
     }
-    if !bound.ip().is_loopback() {
+    if is_open {
         tracing::warn!(
             address = %bound,
             "insecure: whoever reaches this address may join, read and write"
@@ -133,31 +146,20 @@ fn advertise(config: &Config, bound: SocketAddr) -> Result<String, StartError> {
     Ok(bound.to_string())
 }
 
-/// The pool of connections to others, which introduces this node.
-fn peers_of(name: &str, incarnation: Incarnation, host: &[u8], cluster: Option<u128>) -> Peers {
-    let identity = Identity {
-        cluster,
-        incarnation,
-        role: Role::Node,
-        host: host.to_vec(),
-        ..Identity::client(name)
-    };
-    Peers::new(zepto_rpc::Config::default(), random(), move || Hello::new(identity.clone()))
-}
-
 type Serving = (oneshot::Sender<()>, tokio::task::JoinHandle<DrainReport>);
 
 fn serve<T: Wire>(
     listener: std::net::TcpListener,
     service: &Arc<Service<T>>,
+    rpc: zepto_rpc::Config,
 ) -> Result<Serving, StartError> {
     let listener =
         TcpListener::from_std(listener).map_err(|e| StartError::system("the listener", e))?;
     let (stop, stopped) = oneshot::channel();
-    let handler = Arc::clone(service);
+    let (handler, tally) = (Arc::clone(service), Arc::clone(&service.server));
     let server = tokio::spawn(async move {
         let shutdown = async move { drop(stopped.await) };
-        match Server::serve(listener, handler, zepto_rpc::Config::default(), shutdown).await {
+        match Server::serve_counted(listener, handler, rpc, tally, shutdown).await {
             Ok(report) => report,
             Err(error) => {
                 tracing::error!(%error, "the server did not start");
@@ -175,6 +177,7 @@ fn assemble<T: Wire>(
     entered: &Entered,
     udp: UdpSocket,
     env: &Arc<dyn Env>,
+    secret: Option<ClusterSecret>,
     life: &mut Life,
 ) -> Result<(), StartError> {
     let state = Arc::clone(entered.log.state());
@@ -195,6 +198,10 @@ fn assemble<T: Wire>(
     let addresses = Addresses::default();
     let is_v4 = udp.local_addr().is_ok_and(|address| address.is_ipv4());
     let watched = ports.clone();
+    let keys = secret.clone().map(|secret| HeartbeatKeys::new(secret, entered.cluster));
+    if let Some(secret) = secret {
+        life.spawn(secret.watch());
+    }
     let conductor = Conductor::new(Setup {
         socket: udp,
         me,
@@ -203,8 +210,10 @@ fn assemble<T: Wire>(
         state: Arc::clone(&state),
         addresses: Arc::clone(&addresses),
         opinions: Arc::clone(&opinions),
+        beats: Arc::clone(&service.beats),
         transitions,
         progress: Box::new(move || watched.iter().map(shards::ShardPort::rounds).collect()),
+        keys,
         env: Arc::clone(env),
     });
     let mut conductor = conductor.map_err(|e| StartError::system("heartbeats", e))?;
@@ -231,6 +240,7 @@ fn assemble<T: Wire>(
         log: entered.log.clone(),
         keeper: entered.keeper.clone(),
         shards: ports.clone(),
+        store_limit_bytes: config.memory.0,
         meetings,
         opinions,
         owner: Arc::new(Owner { me, state, shards: ports }),
@@ -274,6 +284,11 @@ impl<T: Wire> Running<T> {
         self.address
     }
 
+    /// Where its admin HTTP listens, if it has one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
+    }
+
     /// Its text id.
     pub fn name(&self) -> &str {
         &self.service.name
@@ -308,7 +323,9 @@ impl<T: Wire> Running<T> {
 
     /// Stops in five phases: nothing new, leave, finish, report, end.
     pub async fn stop(self) -> StopReport {
-        let Self { service, data_dir, stop_server, server, life, .. } = self;
+        let Self { service, admin, data_dir, stop_server, server, life, .. } = self;
+        // First of all, whoever spreads load learns to leave this node out.
+        service.condition.drain();
         let mut left = false;
         if let Some(joined) = service.joined.get() {
             let (node, incarnation) = (joined.node, service.incarnation);
@@ -330,6 +347,9 @@ impl<T: Wire> Running<T> {
             left = is_committed(joined.log.propose(bury, GOODBYE_WITHIN).await);
         }
         life.end().await;
+        if let Some(admin) = admin {
+            admin.stop().await;
+        }
         drop(data_dir);
         StopReport { drain, left }
     }

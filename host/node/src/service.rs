@@ -3,8 +3,10 @@
 //! The service stands before the node has joined, so that others can see that it is alive; until
 //! then it only says who it is.
 
+use crate::agent::beats::Beats;
 use crate::agent::conductor::Opinions;
 use crate::agent::shard::{Command, LaneTerms};
+use crate::condition::Condition;
 use crate::join;
 use crate::link::Link;
 use crate::query::{Coordinator, Owner};
@@ -27,7 +29,9 @@ use zepto_core::limits::{
     QUERIES_MAX, RPC_LANE_SLOTS,
 };
 use zepto_core::{Incarnation, NodeId, Refusal};
-use zepto_rpc::{Failure, Handler, Hello, HelloRefusal, Identity, PeerInfo, Peers, Welcome};
+use zepto_rpc::{
+    Failure, Handler, Hello, HelloRefusal, Identity, PeerInfo, Peers, ServerTally, Welcome,
+};
 use zepto_transport::mailbox::{self, LaneSpec};
 use zepto_transport::{Heap, Transport};
 
@@ -43,6 +47,8 @@ pub struct Joined<T: Transport> {
     pub keeper: Option<Arc<Single>>,
     /// Its shards.
     pub shards: Vec<ShardPort<T>>,
+    /// Most bytes that their stores may take together.
+    pub store_limit_bytes: u64,
     /// Where lanes over the transport are promised.
     pub meetings: Arc<Meetings<T>>,
     /// What it thinks of the others.
@@ -69,6 +75,12 @@ pub struct Service<T: Transport> {
     pub env: Arc<dyn Env>,
     /// Declared copies, for status.
     pub transport: &'static str,
+    /// What the server that stands before it counts.
+    pub server: Arc<ServerTally>,
+    /// What the conductor counts.
+    pub beats: Arc<Beats>,
+    /// How it is and whether it takes work.
+    pub condition: Condition,
     /// Set once.
     pub joined: OnceLock<Joined<T>>,
     queries: Semaphore,
@@ -88,7 +100,22 @@ impl<T: Wire> Service<T> {
     ) -> Self {
         let queries = Semaphore::new(QUERIES_MAX);
         let (transport, joined) = (T::NAME, OnceLock::new());
-        Self { name, incarnation, address, host, peers, env, transport, joined, queries }
+        let server = ServerTally::new(&zepto_rpc::Config::default());
+        let (beats, condition) = (Arc::default(), Condition::new(env.wall_ns()));
+        Self {
+            name,
+            incarnation,
+            address,
+            host,
+            peers,
+            env,
+            transport,
+            server,
+            beats,
+            condition,
+            joined,
+            queries,
+        }
     }
 
     fn member(&self) -> Result<&Joined<T>, Failure> {

@@ -3,7 +3,7 @@
 use crate::config::ConfigError;
 use std::net::SocketAddr;
 use zepto_control::datadir::DataDirError;
-use zepto_rpc::BindError;
+use zepto_rpc::{BindError, SecretError};
 
 /// Why a node did not start. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
@@ -15,15 +15,32 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The cluster secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The sockets.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// An address that others can reach, without a secret.
     #[error(
-        "{0} can be reached from other machines and there is no cluster secret yet; listen on \
-         127.0.0.1 or [::1], or give --insecure-bind"
+        "{0} can be reached from other machines and there is no cluster secret; give --secret-file \
+         or ZEPTO_CLUSTER_SECRET_FILE, listen on 127.0.0.1 or [::1], or give --insecure-bind"
     )]
     Insecure(SocketAddr),
+    /// An address of the admin HTTP that others can reach: it asks nobody who they are.
+    #[error(
+        "the admin HTTP at {0} could be read from other machines without any authentication; give \
+         it 127.0.0.1 or [::1], or --insecure-bind"
+    )]
+    InsecureAdmin(SocketAddr),
+    /// The admin HTTP.
+    #[error("cannot serve the admin HTTP at {address}: {source}; choose another --admin, or off")]
+    Admin {
+        /// Where it was to listen.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// An address that nobody can connect to.
     #[error("others cannot connect to {0}; give --advertise with the address they should use")]
     Advertise(SocketAddr),

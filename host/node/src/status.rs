@@ -2,10 +2,12 @@
 
 use crate::service::{Joined, Service};
 use crate::wire::Wire;
-use zepto_client::message::{MemberStatus, Status};
+use std::collections::BTreeMap;
+use zepto_client::message::{LogCounters, MemberStatus, Status};
 use zepto_control::ControlLog;
+use zepto_core::NodeId;
 use zepto_core::detect::Opinion;
-use zepto_core::topology::{Member, MemberState};
+use zepto_core::topology::{Assignment, Member, MemberState};
 use zepto_store::StoreCounters;
 use zepto_transport::Transport;
 
@@ -15,7 +17,16 @@ impl<T: Wire> Service<T> {
         let state = joined.log.state();
         let (view, position) = (state.view(), state.position());
         let placement = view.placement();
-        let members = placement.members.iter().map(|member| self.member_status(joined, member));
+        // One pass over the partitions, however many members there are.
+        let mut owned: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for owner in placement.assignments.iter().filter_map(Assignment::owner) {
+            *owned.entry(owner).or_default() += 1;
+        }
+        let owned = |member: &Member| owned.get(&member.id).copied().unwrap_or_default();
+        let members = placement
+            .members
+            .iter()
+            .map(|member| self.member_status(joined, member, owned(member)));
         Status {
             name: self.name.clone(),
             node: joined.node,
@@ -32,12 +43,20 @@ impl<T: Wire> Service<T> {
             members: members.collect(),
             store: store_counters(joined),
             shards: joined.shards.iter().map(|port| port.counters()).collect(),
+            store_limit_bytes: joined.store_limit_bytes,
+            heartbeats: self.beats.counters(),
+            log: LogCounters {
+                applied_index: position.index,
+                transactions: joined.keeper.as_ref().map(|keeper| keeper.transactions()),
+            },
+            peers: self.peers.counters(),
+            server: self.server.counters(),
+            not_ready: self.not_ready(),
             uptime_ms: self.env.now().0 / 1_000_000,
         }
     }
 
-    fn member_status(&self, joined: &Joined<T>, member: &Member) -> MemberStatus {
-        let view = joined.log.state().view();
+    fn member_status(&self, joined: &Joined<T>, member: &Member, partitions: u32) -> MemberStatus {
         let opinions = joined.opinions.load();
         let seen = opinions.get(&member.id).filter(|seen| seen.incarnation == member.incarnation);
         let silent = seen.and_then(|seen| seen.heard).map(|heard| self.env.now().since(heard));
@@ -50,7 +69,7 @@ impl<T: Wire> Service<T> {
             suspect: suspect && member.state != MemberState::Dead,
             silent_ms: silent.map(|silent| silent.as_millis() as u64),
             address: member.address.clone(),
-            partitions: view.placement().owned_by(member.id).count() as u32,
+            partitions,
         }
     }
 }

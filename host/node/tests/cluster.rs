@@ -33,7 +33,7 @@ async fn cluster(size: usize, dir: &tempfile::TempDir) -> Vec<Running<Shm>> {
 
 async fn client(nodes: &[Running<Shm>], shared_memory: bool) -> Client {
     let seeds = nodes.iter().map(|node| node.address().to_string()).collect();
-    let options = ClientOptions { seeds, name: "test".into(), shared_memory };
+    let options = ClientOptions { seeds, name: "test".into(), shared_memory, secret: None };
     let client = Client::connect(options, SOON).await.expect("connects");
     let spread = |placement: &Placement| {
         let active = placement.members.iter().filter(|m| m.state == MemberState::Active);

@@ -4,17 +4,21 @@
 //! is dropped, wherever that happens. Nobody waits here: no room is an answer, not a delay.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::counters::BudgetCounters;
 
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
     used_bytes: AtomicUsize,
     bytes_max: usize,
+    refused: AtomicU64,
 }
 
 impl ByteBudget {
     pub(crate) fn new(bytes_max: usize) -> Arc<ByteBudget> {
-        Arc::new(ByteBudget { used_bytes: AtomicUsize::new(0), bytes_max })
+        let (used_bytes, refused) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Arc::new(ByteBudget { used_bytes, bytes_max, refused })
     }
 
     pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
@@ -22,13 +26,23 @@ impl ByteBudget {
         charge.raise_to(bytes).then_some(charge)
     }
 
+    pub(crate) fn counters(&self) -> BudgetCounters {
+        BudgetCounters {
+            limit_bytes: self.bytes_max as u64,
+            used_bytes: self.used_bytes.load(Ordering::Relaxed) as u64,
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
     fn take(&self, bytes: usize) -> bool {
         // Relaxed: the counter guards an amount, no other memory.
-        self.used_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|sum| *sum <= self.bytes_max)
-            })
-            .is_ok()
+        let taken = self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(bytes).filter(|sum| *sum <= self.bytes_max)
+        });
+        if taken.is_err() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        taken.is_ok()
     }
 }
 
@@ -72,5 +86,6 @@ mod tests {
         assert!(first.raise_to(100));
         drop(first);
         assert!(budget.charge(100).is_some());
+        assert_eq!(budget.counters().refused, 2);
     }
 }

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
@@ -27,11 +26,14 @@ use crate::client_role::ClientRole;
 use crate::close::CloseReason;
 use crate::config::Config;
 use crate::connect::{ConnectError, connect_any};
+use crate::counters::PeerTally;
 use crate::duplex::Duplex;
-use crate::frame::{Body, FrameReader, HEADER_BYTES, Kind, Unmetered, encode_frame};
+use crate::frame::{FrameReader, Kind};
+use crate::greet::{GreetingError, introduce};
 use crate::hello::{Hello, HelloRefusal, HelloReply, Welcome};
 use crate::lane::{Lane, Lanes};
 use crate::outbox::{Class, OutFrame, Outbox, Payload, Rejected};
+use crate::wire::Wire;
 
 /// A connection to a server. Cheap to clone; all methods may be called from any task.
 #[derive(Clone, Debug)]
@@ -51,8 +53,18 @@ pub(crate) struct Shared {
     pub closed: watch::Sender<Option<CloseReason>>,
     /// The peer has answered something.
     pub served: AtomicBool,
+    /// The peer ended it while nothing was under way.
+    pub ended_idle: AtomicBool,
+    pub tally: Arc<PeerTally>,
     pub config: Arc<Config>,
     welcome: Welcome,
+}
+
+/// What this side brings to a hand-shake.
+struct Ours<'a> {
+    hello: &'a Hello,
+    config: Arc<Config>,
+    tally: Arc<PeerTally>,
 }
 
 /// Closes the connection when the last handle goes.
@@ -67,12 +79,33 @@ impl Drop for Handle {
     }
 }
 
-/// Withdraws the call when its future is dropped.
-struct Waiting(Arc<CallCell>);
+/// A call from the moment it is handed over: counted once however it ends, and withdrawn when its
+/// future is dropped.
+struct Waiting<'a> {
+    cell: Arc<CallCell>,
+    tally: &'a PeerTally,
+    over: bool,
+}
 
-impl Drop for Waiting {
+impl<'a> Waiting<'a> {
+    fn new(cell: CallCell, tally: &'a PeerTally) -> Waiting<'a> {
+        tally.began();
+        Waiting { cell: Arc::new(cell), tally, over: false }
+    }
+
+    fn end(mut self, outcome: Outcome) -> Outcome {
+        self.over = true;
+        self.tally.ended(&outcome);
+        outcome
+    }
+}
+
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        drop(self.0.give_up());
+        let outcome = self.cell.give_up();
+        if !self.over {
+            self.tally.ended(&outcome);
+        }
     }
 }
 
@@ -85,10 +118,23 @@ impl Connection {
         config: Arc<Config>,
         deadline: Duration,
     ) -> Result<Connection, ConnectError> {
+        Connection::connect_counted(address, hello, config, deadline, Arc::default()).await
+    }
+
+    /// The same, counted where the pool counts for this peer.
+    pub(crate) async fn connect_counted(
+        address: &str,
+        hello: &Hello,
+        config: Arc<Config>,
+        deadline: Duration,
+        tally: Arc<PeerTally>,
+    ) -> Result<Connection, ConnectError> {
         let until = Instant::now() + deadline;
         let stream = connect_any(address, &config, until).await?;
         let until = until.min(Instant::now() + config.hello_timeout);
-        match timeout_at(until, Connection::shake_hands(address, stream, hello, config)).await {
+        let ours = Ours { hello, config, tally };
+        let shaking = Connection::shake_hands(address, stream, ours);
+        match timeout_at(until, shaking).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::HelloTimeout { address: address.to_owned() }),
         }
@@ -96,46 +142,32 @@ impl Connection {
 
     async fn shake_hands(
         address: &str,
-        mut stream: TcpStream,
-        hello: &Hello,
-        config: Arc<Config>,
+        stream: TcpStream,
+        ours: Ours<'_>,
     ) -> Result<Connection, ConnectError> {
-        let failed = |text: String| ConnectError::Handshake { address: address.to_owned(), text };
-        let payload = hello.encode().map_err(|error| failed(error.to_string()))?;
-        let frame = encode_frame(Kind::Hello, 0, 0, &payload);
-        stream.write_all(&frame).await.map_err(|error| failed(error.to_string()))?;
-        let mut reader = FrameReader::new(config.payload_bytes_max);
-        let mut buffer = vec![0; HEADER_BYTES + Kind::HelloReply.payload_bytes_max() as usize];
-        loop {
-            let count = stream.read(&mut buffer).await.map_err(|e| failed(e.to_string()))?;
-            if count == 0 {
-                return Err(failed("the peer closed the connection".to_owned()));
+        let mut wire = Wire::new(stream);
+        let mut reader = FrameReader::new(ours.config.payload_bytes_max);
+        let secret = ours.config.secret.as_ref();
+        match introduce(&mut wire, &mut reader, ours.hello, secret).await {
+            Ok(reply) => Connection::welcomed(address, wire, reader, reply, ours),
+            Err(GreetingError::Refused { reason, text }) => {
+                Err(ConnectError::Refused { address: address.to_owned(), reason, text })
             }
-            let mut input = &buffer[..count];
-            let frame = reader.read(&mut input, &mut Unmetered);
-            let Some(frame) = frame.map_err(|error| failed(error.to_string()))? else {
-                continue;
-            };
-            let Body::Whole(payload) = frame.body else {
-                return Err(failed("no memory for the answer".to_owned()));
-            };
-            if frame.header.kind != Kind::HelloReply {
-                return Err(failed(format!("the peer answered with {:?}", frame.header.kind)));
+            Err(error) => {
+                let text = error.to_string();
+                Err(ConnectError::Handshake { address: address.to_owned(), text })
             }
-            let reply = HelloReply::decode(&payload).map_err(|error| failed(error.to_string()))?;
-            return Connection::welcomed(address, stream, reader, input, hello, reply, config);
         }
     }
 
     fn welcomed(
         address: &str,
-        stream: TcpStream,
+        wire: Wire,
         mut reader: FrameReader,
-        leftover: &[u8],
-        hello: &Hello,
         reply: HelloReply,
-        config: Arc<Config>,
+        ours: Ours<'_>,
     ) -> Result<Connection, ConnectError> {
+        let Ours { hello, config, tally } = ours;
         let refused =
             |reason, text| ConnectError::Refused { address: address.to_owned(), reason, text };
         let (requests_max, welcome) = match reply {
@@ -154,14 +186,15 @@ impl Connection {
             goaway: OnceLock::new(),
             closed: watch::Sender::new(None),
             served: AtomicBool::new(false),
+            ended_idle: AtomicBool::new(false),
+            tally,
             config: Arc::clone(&config),
             welcome,
         });
         reader.establish();
         let role = ClientRole::new(Arc::clone(&shared));
-        let duplex = Duplex::new(stream, reader, Arc::clone(&shared.outbox), role, config);
-        let leftover = leftover.to_vec();
-        tokio::spawn(async move { duplex.run(&leftover).await });
+        let duplex = Duplex::new(wire, reader, Arc::clone(&shared.outbox), role, config);
+        tokio::spawn(duplex.run());
         Ok(Connection { handle: Arc::new(Handle { shared }) })
     }
 
@@ -197,28 +230,10 @@ impl Connection {
 
     async fn call_with(&self, payload: Payload, deadline: Duration) -> Outcome {
         let shared = &*self.handle.shared;
-        let deadline = deadline.min(shared.config.request_deadline_max);
-        let until = Instant::now() + deadline;
-        let bytes_max = shared.config.payload_bytes_max as usize;
-        if payload.len() > bytes_max {
-            let bytes = payload.len();
-            return Err(CallError::NotSent(NotSent::TooLong { bytes, bytes_max }));
-        }
-        shared.check_usable()?;
-        let _slot = match shared.slots.try_acquire() {
-            Ok(slot) => slot,
-            Err(_) => shared.wait_for_slot(until).await?,
-        };
-        let cell = Arc::new(CallCell::new(until));
-        let waiting = Waiting(Arc::clone(&cell));
-        let mut frame = OutFrame::new(Kind::Request, 0, Vec::new());
-        frame.payload = payload;
-        frame.call = Some(cell);
-        shared.queue(frame, until).await?;
-        match timeout_at(until, poll_fn(|cx| waiting.0.poll(cx))).await {
-            Ok(outcome) => outcome,
-            Err(_) => waiting.0.give_up(),
-        }
+        let until = Instant::now() + deadline.min(shared.config.request_deadline_max);
+        let waiting = Waiting::new(CallCell::new(until), &shared.tally);
+        let outcome = shared.ask(payload, &waiting.cell, until).await;
+        waiting.end(outcome)
     }
 
     /// Asks the server for a lane; `open` says what for. The lane is over with the connection.
@@ -238,12 +253,38 @@ impl Connection {
         self.handle.shared.served.load(Ordering::Relaxed)
     }
 
+    /// True when the peer ended it while nothing was under way.
+    pub(crate) fn ended_idle(&self) -> bool {
+        self.handle.shared.ended_idle.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 }
 
 impl Shared {
+    async fn ask(&self, payload: Payload, cell: &Arc<CallCell>, until: Instant) -> Outcome {
+        let bytes_max = self.config.payload_bytes_max as usize;
+        if payload.len() > bytes_max {
+            let bytes = payload.len();
+            return Err(CallError::NotSent(NotSent::TooLong { bytes, bytes_max }));
+        }
+        self.check_usable()?;
+        let _slot = match self.slots.try_acquire() {
+            Ok(slot) => slot,
+            Err(_) => self.wait_for_slot(until).await?,
+        };
+        let mut frame = OutFrame::new(Kind::Request, 0, Vec::new());
+        frame.payload = payload;
+        frame.call = Some(Arc::clone(cell));
+        self.queue(frame, until).await?;
+        match timeout_at(until, poll_fn(|cx| cell.poll(cx))).await {
+            Ok(outcome) => outcome,
+            Err(_) => cell.give_up(),
+        }
+    }
+
     fn check_usable(&self) -> Result<(), CallError> {
         match self.goaway.get() {
             Some(text) => Err(CallError::NotSent(NotSent::GoAway(text.clone()))),

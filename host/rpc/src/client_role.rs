@@ -14,6 +14,7 @@ use zepto_abi::Refusal;
 use crate::call::{CallCell, CallError, NotSent, Unknown};
 use crate::client::Shared;
 use crate::close::CloseReason;
+use crate::counters::Traffic;
 use crate::duplex::Role;
 use crate::frame::{Body, Frame, Header, Kind, PayloadBudget, decode_reason};
 use crate::outbox::OutFrame;
@@ -136,6 +137,7 @@ impl Role for ClientRole {
         let Some(left) = cell.commit(now) else {
             return false;
         };
+        self.shared.tally.committed();
         // Rounded up: a server must not give up before the client does.
         frame.deadline_ms = u32::try_from(left.as_millis() + 1).unwrap_or(u32::MAX);
         frame.id = self.next_id;
@@ -161,10 +163,22 @@ impl Role for ClientRole {
         0
     }
 
+    fn traffic(&self) -> &Traffic {
+        &self.shared.tally.traffic
+    }
+
     fn explain(&self, reason: CloseReason) -> CloseReason {
         match (reason, self.shared.goaway.get()) {
             (CloseReason::PeerClosed, Some(text)) => CloseReason::GoAway(text.clone()),
             (reason, _) => reason,
+        }
+    }
+
+    /// Noted before anybody can see that the connection is over: whoever then wants it knows why.
+    fn closing(&mut self, reason: &CloseReason) {
+        use CloseReason::{Io, PeerClosed, Silent};
+        if matches!(reason, PeerClosed | Io { .. } | Silent(_)) && self.is_idle() {
+            self.shared.ended_idle.store(true, Ordering::Relaxed);
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::frame::FrameError;
+use crate::secure::SecureError;
 
 /// Why a connection ended. It is over in every case; a new one may be opened.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -35,6 +36,9 @@ pub enum CloseReason {
     /// The bytes were no frames.
     #[error("{0}")]
     Frame(#[from] FrameError),
+    /// The bytes were no records of this session: somebody changed, repeated or left out some.
+    #[error("{0}")]
+    Secure(#[from] SecureError),
     /// A frame that has no place in this conversation.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
@@ -58,6 +62,6 @@ impl CloseReason {
 
     /// True when the peer is to blame for what it sent.
     pub fn is_fault(&self) -> bool {
-        matches!(self, CloseReason::Frame(_) | CloseReason::Protocol(_))
+        matches!(self, CloseReason::Frame(_) | CloseReason::Protocol(_) | CloseReason::Secure(_))
     }
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use thiserror::Error;
 use zepto_core::limits;
 
+use crate::secure::ClusterSecret;
+
 /// Time-outs and bounds. Tests shorten the former; operators may lower the latter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Connections of a server, those that have not yet said HELLO included.
     pub connections_max: usize,
@@ -49,6 +51,9 @@ pub struct Config {
     pub reconnect_max: Duration,
     /// How often an idle lane looks for news when nobody wakes it.
     pub lane_poll: Duration,
+    /// The secret that peers must know, in both directions; there is no falling back. Without one,
+    /// nobody proves anything and everything travels in the clear.
+    pub secret: Option<ClusterSecret>,
 }
 
 impl Default for Config {
@@ -74,6 +79,7 @@ impl Default for Config {
             reconnect_min: ms(limits::RECONNECT_MIN_MS),
             reconnect_max: ms(limits::RECONNECT_MAX_MS),
             lane_poll: ms(1),
+            secret: None,
         }
     }
 }

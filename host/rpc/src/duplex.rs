@@ -3,32 +3,37 @@
 //! The task owns the socket; nobody else reads, writes or closes it. Each turn takes what the
 //! kernel has, hands whole frames to the [`Role`], lets the tasks that were woken by them run
 //! once, and then writes everything they queued with one vectored write: under load the frames of
-//! a whole turn share two system calls. Nothing here knows what a request is.
+//! a whole turn share two system calls. Where the session is secure the same bytes travel in sealed
+//! records, still with one write. Nothing here knows what a request is.
 
 use std::future::poll_fn;
-use std::io::{self, ErrorKind, IoSlice, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::batch::{Batch, SLICES_MAX};
+use crate::batch::Batch;
 use crate::close::CloseReason;
 use crate::config::Config;
+use crate::counters::Traffic;
 use crate::frame::{
     Frame, FrameReader, Kind, PayloadBudget, Progress, encode_frame, encode_reason,
 };
 use crate::outbox::{OutFrame, Outbox};
+use crate::secure::SecureError;
+use crate::wire::Wire;
 
 /// First size of the read buffer; it grows for a peer that fills it.
 const READ_BYTES_MIN: usize = 16 << 10;
 /// Last size of the read buffer.
 const READ_BYTES_MAX: usize = 256 << 10;
+/// Longest time between two pings, so that a busy connection has its round trip measured too.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
 /// Reads in a row before a commit, to find what the peer said last.
 const LAST_LOOKS: usize = 4;
 
@@ -55,8 +60,14 @@ pub(crate) trait Role: PayloadBudget + Send {
     /// The last request that was accepted, for a GOAWAY.
     fn last_accepted(&self) -> u64;
 
+    /// Where the connection's bytes and round trips are counted.
+    fn traffic(&self) -> &Traffic;
+
     /// The reason as this side would put it.
     fn explain(&self, reason: CloseReason) -> CloseReason;
+
+    /// The connection is over; nobody has been told yet.
+    fn closing(&mut self, _: &CloseReason) {}
 
     /// The connection is over. `first_unsent` and all later calls did not reach the kernel in
     /// full; `queued` was never committed. Called once.
@@ -64,12 +75,14 @@ pub(crate) trait Role: PayloadBudget + Send {
 }
 
 pub(crate) struct Duplex<R> {
-    stream: TcpStream,
+    wire: Wire,
     outbox: Arc<Outbox>,
     role: R,
     config: Arc<Config>,
     reader: FrameReader,
     buffer: Vec<u8>,
+    /// What the record that was opened last says.
+    plain: Vec<u8>,
     batch: Batch,
     taken: Vec<OutFrame>,
     now: Instant,
@@ -81,6 +94,9 @@ pub(crate) struct Duplex<R> {
     /// How far the frame that is being received is, and since when.
     incoming: (Progress, Instant),
     ping_due: bool,
+    /// Pings so far, and the last one if its answer is awaited.
+    pings: u64,
+    ping: Option<(u64, Instant)>,
     pong_due: Option<u64>,
     paused: bool,
     ending: Option<CloseReason>,
@@ -99,7 +115,7 @@ struct Turn {
 impl<R: Role> Duplex<R> {
     /// A connection whose hand-shake is over. `reader` may have begun a frame.
     pub(crate) fn new(
-        stream: TcpStream,
+        wire: Wire,
         reader: FrameReader,
         outbox: Arc<Outbox>,
         role: R,
@@ -107,11 +123,12 @@ impl<R: Role> Duplex<R> {
     ) -> Duplex<R> {
         let now = Instant::now();
         Duplex {
-            stream,
+            wire,
             outbox,
             role,
             reader,
             buffer: vec![0; READ_BYTES_MIN],
+            plain: Vec::new(),
             batch: Batch::default(),
             taken: Vec::new(),
             now,
@@ -121,6 +138,8 @@ impl<R: Role> Duplex<R> {
             writing_since: now,
             incoming: (Progress::Between, now),
             ping_due: false,
+            pings: 0,
+            ping: None,
             pong_due: None,
             paused: false,
             ending: None,
@@ -129,9 +148,10 @@ impl<R: Role> Duplex<R> {
         }
     }
 
-    /// Runs until the connection is over. `leftover` came behind the hand-shake.
-    pub(crate) async fn run(mut self, leftover: &[u8]) {
-        let reason = match self.received(leftover) {
+    /// Runs until the connection is over.
+    pub(crate) async fn run(mut self) {
+        let early = self.wire.take_rest();
+        let reason = match self.arrived(&early) {
             Ok(()) => loop {
                 if let Err(reason) = self.turn().await {
                     break reason;
@@ -141,6 +161,7 @@ impl<R: Role> Duplex<R> {
         };
         let reason = self.role.explain(reason);
         let whole = self.batch.is_empty();
+        self.role.closing(&reason);
         let queued = self.outbox.close(reason.clone());
         self.role.ended(&reason, self.batch.first_unsent_call(), queued);
         self.batch.clear();
@@ -196,16 +217,14 @@ impl<R: Role> Duplex<R> {
             let own = self.ping_due || self.pong_due.is_some();
             turn.work = own || self.outbox.poll_work(cx).is_ready();
         } else {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = self.batch.slices(&mut slices);
-            let stream = Pin::new(&mut self.stream);
-            if let Poll::Ready(result) = stream.poll_write_vectored(cx, &slices[..count]) {
+            if let Poll::Ready(result) = self.wire.poll_write(cx, &self.batch) {
                 turn.wrote = Some(result);
             }
         }
         if !self.paused {
             let mut buffer = ReadBuf::new(&mut self.buffer);
-            if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            let stream = Pin::new(&mut self.wire.stream);
+            if let Poll::Ready(result) = stream.poll_read(cx, &mut buffer) {
                 turn.read = Some(result.map(|()| buffer.filled().len()));
             }
         }
@@ -216,9 +235,10 @@ impl<R: Role> Duplex<R> {
 
     fn wrote(&mut self, result: io::Result<usize>) -> Result<(), CloseReason> {
         let bytes = result.map_err(|error| CloseReason::io(&error))?;
+        self.role.traffic().sent(bytes);
         self.last_sent = self.now;
         self.writing_since = self.now;
-        if self.batch.advance(bytes) {
+        if self.batch.advance(self.wire.wrote(bytes)) {
             let (bytes, frames) = self.batch.charged();
             self.batch.clear();
             self.outbox.release(bytes, frames);
@@ -229,13 +249,14 @@ impl<R: Role> Duplex<R> {
     fn read(&mut self, result: io::Result<usize>) -> Result<(), CloseReason> {
         let bytes = result.map_err(|error| CloseReason::io(&error))?;
         if bytes == 0 {
-            return Err(match self.reader.progress() {
+            return Err(match self.progress() {
                 Progress::Between => CloseReason::PeerClosed,
                 Progress::Header | Progress::Payload => CloseReason::Truncated,
             });
         }
+        self.role.traffic().received(bytes);
         let buffer = std::mem::take(&mut self.buffer);
-        let result = self.received(&buffer[..bytes]);
+        let result = self.arrived(&buffer[..bytes]);
         self.buffer = buffer;
         if bytes == self.buffer.len() && bytes < READ_BYTES_MAX {
             self.buffer.resize(bytes * 4, 0);
@@ -243,22 +264,68 @@ impl<R: Role> Duplex<R> {
         result
     }
 
-    fn received(&mut self, mut input: &[u8]) -> Result<(), CloseReason> {
+    /// Takes bytes as they came from the socket.
+    fn arrived(&mut self, mut raw: &[u8]) -> Result<(), CloseReason> {
         self.last_received = self.now;
+        if !self.wire.is_secure() {
+            return self.received(raw);
+        }
+        let mut plain = std::mem::take(&mut self.plain);
+        let mut result = Ok(());
+        while result.is_ok() {
+            result = match self.wire.open(&mut raw, &mut plain) {
+                Ok(true) => self.received(&plain),
+                Ok(false) => break,
+                Err(error) => Err(self.did_not_open(error)),
+            };
+        }
+        self.plain = plain;
+        self.note_progress(false);
+        result
+    }
+
+    fn did_not_open(&self, error: SecureError) -> CloseReason {
+        if let Some(secret) = &self.config.secret {
+            secret.counters().refused_record.one();
+        }
+        CloseReason::Secure(error)
+    }
+
+    fn received(&mut self, mut input: &[u8]) -> Result<(), CloseReason> {
         let mut whole = false;
         while let Some(frame) = self.reader.read(&mut input, &mut self.role)? {
             whole = true;
             match frame.header.kind {
                 Kind::Ping => self.pong_due = Some(frame.header.id),
-                Kind::Pong => {}
+                Kind::Pong => self.pong(frame.header.id),
                 _ => self.role.frame(frame, self.now)?,
             }
         }
-        let progress = self.reader.progress();
+        self.note_progress(whole);
+        Ok(())
+    }
+
+    fn note_progress(&mut self, whole: bool) {
+        let progress = self.progress();
         if whole || progress != self.incoming.0 {
             self.incoming = (progress, self.now);
         }
-        Ok(())
+    }
+
+    /// How far the frame that is being received is. A part of a record is a part of a payload,
+    /// whatever it will turn out to be.
+    fn progress(&self) -> Progress {
+        if self.wire.has_partial() { Progress::Payload } else { self.reader.progress() }
+    }
+
+    /// A late answer to an earlier ping is a sign of life, but no measure.
+    fn pong(&mut self, id: u64) {
+        if let Some((awaited, sent)) = self.ping
+            && awaited == id
+        {
+            self.ping = None;
+            self.role.traffic().round_trip(self.now.saturating_duration_since(sent));
+        }
     }
 
     fn fill_batch(&mut self) -> Result<(), CloseReason> {
@@ -270,7 +337,9 @@ impl<R: Role> Duplex<R> {
             self.batch.add_own(OutFrame::new(Kind::Pong, id, Vec::new()));
         }
         if std::mem::take(&mut self.ping_due) {
-            self.batch.add_own(OutFrame::new(Kind::Ping, 0, Vec::new()));
+            self.pings += 1;
+            self.ping = Some((self.pings, self.now));
+            self.batch.add_own(OutFrame::new(Kind::Ping, self.pings, Vec::new()));
         }
         self.outbox.take(&mut self.taken);
         for mut frame in self.taken.drain(..) {
@@ -287,7 +356,7 @@ impl<R: Role> Duplex<R> {
     /// reported it: the frame then goes over another connection instead of into the void.
     fn look_before_commit(&mut self) -> Result<(), CloseReason> {
         for _ in 0..LAST_LOOKS {
-            let result = (&*SockRef::from(&self.stream)).read(&mut self.buffer);
+            let result = (&*SockRef::from(&self.wire.stream)).read(&mut self.buffer);
             match result {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -330,8 +399,10 @@ impl<R: Role> Duplex<R> {
         }
     }
 
+    /// After a silence; now and then also without one, for the round trip.
     fn next_ping(&self) -> Instant {
-        self.last_received.min(self.last_sent).max(self.last_ping) + self.config.ping_after
+        let silent = self.last_received.min(self.last_sent).max(self.last_ping);
+        (silent + self.config.ping_after).min(self.last_ping + MEASURE_EVERY)
     }
 
     /// Sets the timer for the next thing that can become due; it is left alone while it is early
@@ -359,28 +430,19 @@ impl<R: Role> Duplex<R> {
     async fn part_from_peer(mut self, reason: &CloseReason, whole: bool) {
         let farewell = match reason {
             CloseReason::Finished | CloseReason::GoAway(_) | CloseReason::Stopped => None,
-            CloseReason::Frame(_) | CloseReason::Protocol(_) | CloseReason::SlowFrame(_) => whole
-                .then(|| {
-                    let text = encode_reason(0, &reason.to_string());
-                    encode_frame(Kind::GoAway, self.role.last_accepted(), 0, &text)
-                }),
+            CloseReason::Frame(_)
+            | CloseReason::Protocol(_)
+            | CloseReason::Secure(_)
+            | CloseReason::SlowFrame(_) => whole.then(|| {
+                let text = encode_reason(0, &reason.to_string());
+                encode_frame(Kind::GoAway, self.role.last_accepted(), 0, &text)
+            }),
             _ => return,
         };
-        let stream = &mut self.stream;
         let linger = self.config.linger;
-        let parting = part(stream, farewell.as_deref().unwrap_or_default());
+        let parting = self.wire.part(farewell.as_deref().unwrap_or_default());
         if tokio::time::timeout(linger, parting).await.is_err() {
             tracing::debug!(?linger, "the peer did not close in time");
         }
     }
-}
-
-/// Says the last words, closes our direction, and reads until the peer closes its own. Errors
-/// mean that the peer is gone, which is what was wanted.
-pub(crate) async fn part(stream: &mut TcpStream, last_words: &[u8]) {
-    if stream.write_all(last_words).await.is_err() || stream.shutdown().await.is_err() {
-        return;
-    }
-    let mut void = [0; 1024];
-    while matches!(stream.read(&mut void).await, Ok(count) if count > 0) {}
 }

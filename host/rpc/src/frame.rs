@@ -10,14 +10,16 @@
 //!  0        4       5      6       8        16            20              24
 //! | "ZPTO" | ver u8 | kind | flags | id u64 | deadline_ms | payload bytes | payload ...
 //! ```
-//! All numbers are little-endian. `flags` has no known bit yet and must be zero: per-frame
-//! authentication will announce itself there.
+//! All numbers are little-endian. `flags` has no known bit yet and must be zero. Authentication is
+//! not the frames' affair: where there is a cluster secret, they travel inside sealed records.
 
 use thiserror::Error;
 use zepto_core::limits::{
     HELLO_BYTES_MAX, LANE_FRAME_SLOTS_MAX, LANE_OPEN_BYTES_MAX, LANE_REFUSALS, PAYLOAD_BYTES_MAX,
     REASON_BYTES_MAX,
 };
+
+use crate::secure::noise::NOISE_BYTES;
 
 /// The first four bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"ZPTO";
@@ -70,13 +72,15 @@ pub enum Kind {
     LaneCredit = 13,
     /// The lane is over; the payload is a reason.
     LaneClose = 14,
+    /// A proof of the cluster secret, from each side before the HELLO where there is a secret.
+    Noise = 15,
     // Reserved: 16 heartbeat echo, 17 replicate, 18 snapshot, 19 migration, 20 ring update,
     // 21 statistics, 22 metrics.
 }
 
 impl Kind {
     /// Every kind of this version.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Hello,
         Kind::HelloReply,
         Kind::Request,
@@ -91,6 +95,7 @@ impl Kind {
         Kind::LaneData,
         Kind::LaneCredit,
         Kind::LaneClose,
+        Kind::Noise,
     ];
 
     /// The number in the header.
@@ -110,6 +115,7 @@ impl Kind {
             Kind::Request | Kind::Response => PAYLOAD_BYTES_MAX,
             Kind::Refused | Kind::Unknown | Kind::GoAway | Kind::LaneClose => REASON_BYTES_MAX,
             Kind::Ping | Kind::Pong => 0,
+            Kind::Noise => NOISE_BYTES as u32,
             Kind::LaneOpen => LANE_OPEN_BYTES_MAX,
             Kind::LaneOpened => 8,
             Kind::LaneData => (LANE_DATA_PREFIX_BYTES + LANE_FRAME_SLOTS_MAX * SLOT_BYTES) as u32,
@@ -120,7 +126,7 @@ impl Kind {
     }
 
     const fn is_handshake(self) -> bool {
-        matches!(self, Kind::Hello | Kind::HelloReply)
+        matches!(self, Kind::Hello | Kind::HelloReply | Kind::Noise)
     }
 
     const fn has_deadline(self) -> bool {
@@ -242,7 +248,7 @@ pub enum FrameError {
         /// The limit in bytes.
         max: u32,
     },
-    /// A HELLO after the hand-shake, or anything else before its end.
+    /// A frame of the hand-shake after it, or anything else before its end.
     #[error(
         "a {kind:?} frame {}",
         if *.established { "after the hand-shake" } else { "before the HELLO" }

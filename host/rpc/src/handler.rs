@@ -9,6 +9,7 @@ use zepto_abi::Refusal;
 
 use crate::hello::{Hello, HelloRefusal, Welcome};
 use crate::lane::LaneSink;
+use crate::secure::Authentication;
 
 /// The peer of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +18,10 @@ pub struct PeerInfo {
     pub connection: u64,
     /// Where it connected from. No identity: that is in the HELLO.
     pub address: SocketAddr,
-    /// What it said about itself.
+    /// What it said about itself, within the session that it opened.
     pub hello: Hello,
+    /// What it proved about itself.
+    pub authentication: Authentication,
 }
 
 /// How a request ended when there is no answer to it.

@@ -2,8 +2,9 @@
 //!
 //! Nothing but one HELLO is read from an unknown peer, and at most `HELLO_BYTES_MAX` of it. The
 //! protocol versions come first in the payload and are read before the rest, so that peers of
-//! different versions refuse each other with a text instead of misreading each other. There is no
-//! authentication here yet: a peer is whoever it says, and `extra` is where proofs will travel.
+//! different versions refuse each other with a text instead of misreading each other. What a peer
+//! says here is believed; where there is a cluster secret it is said only after both sides proved
+//! that they know it (see [`crate::secure`]), inside the session that the proof opened.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -154,6 +155,9 @@ pub enum HelloRefusal {
     Denied = 7,
     /// The HELLO could not be read.
     Malformed = 8,
+    /// One side has a cluster secret and the other has none, or another. Permanent until the same
+    /// secret is given to both.
+    Secret = 9,
 }
 
 impl HelloRefusal {
@@ -172,6 +176,7 @@ impl HelloRefusal {
             5 => HelloRefusal::Draining,
             6 => HelloRefusal::NotReady,
             8 => HelloRefusal::Malformed,
+            9 => HelloRefusal::Secret,
             _ => HelloRefusal::Denied,
         }
     }

@@ -25,6 +25,8 @@ use crate::close::CloseReason;
 use crate::frame::{LANE_CREDIT_PREFIX_BYTES, REFUSED_RANGE_BYTES, decode_reason, encode_reason};
 
 pub(crate) mod door;
+#[doc(hidden)]
+pub mod exposed;
 mod inbox;
 mod pump;
 

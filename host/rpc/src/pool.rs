@@ -21,6 +21,7 @@ use crate::call::{CallError, NotSent};
 use crate::client::Connection;
 use crate::config::Config;
 use crate::connect::ConnectError;
+use crate::counters::{PeerCounters, PeerTally};
 use crate::hello::Hello;
 
 /// Connections to many peers, by address. Cheap to clone.
@@ -39,6 +40,7 @@ struct Pool {
 
 struct Peer {
     address: String,
+    tally: Arc<PeerTally>,
     state: Mutex<State>,
 }
 
@@ -119,7 +121,13 @@ impl Peers {
         let payload = Arc::new(payload);
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let connection = self.get(address, left).await.map_err(CallError::from)?;
+            let connection = match self.get(address, left).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    self.pool.unreachable(address);
+                    return Err(CallError::from(error));
+                }
+            };
             let left = until.saturating_duration_since(Instant::now());
             match connection.call_shared(Arc::clone(&payload), left).await {
                 Err(CallError::NotSent(NotSent::Closed(_) | NotSent::GoAway(_)))
@@ -129,7 +137,13 @@ impl Peers {
         }
     }
 
-    /// Forgets a peer. Its connection closes once nobody uses it.
+    /// What every peer came to so far, by address.
+    pub fn counters(&self) -> Vec<PeerCounters> {
+        let peers: Vec<Arc<Peer>> = self.pool.peers().values().cloned().collect();
+        peers.iter().map(|peer| peer.tally.read(&peer.address, peer.is_connected())).collect()
+    }
+
+    /// Forgets a peer and its counters. Its connection closes once nobody uses it.
     pub fn forget(&self, address: &str) {
         self.pool.peers().remove(address);
     }
@@ -154,6 +168,7 @@ impl Pool {
         }
         let peer = Arc::new(Peer {
             address: address.to_owned(),
+            tally: Arc::default(),
             state: Mutex::new(State { link: Link::Down, failures: 0, paused: None }),
         });
         peers.insert(address.to_owned(), Arc::clone(&peer));
@@ -168,6 +183,9 @@ impl Pool {
             }
             Link::Connecting(attempt) => return Next::WaitFor(attempt.clone()),
             Link::Up(connection) => {
+                if connection.ended_idle() {
+                    peer.tally.found_stale();
+                }
                 if connection.has_served() {
                     state.failures = 0;
                 } else {
@@ -197,22 +215,32 @@ impl Pool {
     async fn connect(self: Arc<Self>, peer: Arc<Peer>, done: watch::Sender<Attempt>) {
         let time = self.config.connect_timeout + self.config.hello_timeout;
         let hello = (self.hello)();
-        let config = Arc::clone(&self.config);
-        let result = Connection::connect(&peer.address, &hello, config, time).await;
+        let (config, tally) = (Arc::clone(&self.config), Arc::clone(&peer.tally));
+        let result = Connection::connect_counted(&peer.address, &hello, config, time, tally).await;
         {
             let mut state = peer.lock();
             match &result {
                 Ok(connection) => {
+                    peer.tally.connected();
                     state.paused = None;
                     state.link = Link::Up(connection.clone());
                 }
                 Err(error) => {
+                    peer.tally.connect_failed();
                     state.link = Link::Down;
                     self.failed(&mut state, error.clone());
                 }
             }
         }
         done.send_replace(Some(result));
+    }
+
+    /// Counts a request for which there was no connection; a peer that was forgotten, or never
+    /// found room, has no counters.
+    fn unreachable(&self, address: &str) {
+        if let Some(peer) = self.peers().get(address) {
+            peer.tally.unreachable();
+        }
     }
 
     fn failed(&self, state: &mut State, error: ConnectError) {
@@ -238,6 +266,10 @@ impl Pool {
 impl Peer {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(&self.lock().link, Link::Up(connection) if connection.is_usable())
     }
 
     fn deadline(&self) -> Result<Connection, ConnectError> {

@@ -13,22 +13,22 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use zepto_core::limits::REFUSING_MAX;
 
-use crate::budget::ByteBudget;
 use crate::config::{Config, ConfigError};
-use crate::drain::{DrainReport, Load};
+use crate::counters::{Open, ServerTally, TurnedAway};
+use crate::drain::DrainReport;
 use crate::duplex::Duplex;
 use crate::frame::{FrameReader, Kind, encode_frame};
-use crate::greet::{read_hello, refuse};
+use crate::greet::{receive, refuse};
 use crate::handler::{Handler, PeerInfo};
 use crate::hello::{Hello, HelloRefusal, HelloReply, common_protocol};
 use crate::server_role::ServerRole;
 use crate::session::{Session, Stage};
+use crate::wire::Wire;
 
 /// What a peer is told that comes while the server stops.
 const STOPPING: &str = "this node is stopping; try another";
@@ -40,9 +40,7 @@ const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Shared<H: Handler> {
     pub handler: Arc<H>,
     pub config: Arc<Config>,
-    pub requests: Arc<ByteBudget>,
-    pub answers: Arc<ByteBudget>,
-    pub load: Load,
+    pub tally: Arc<ServerTally>,
     sessions: Mutex<BTreeMap<u64, Arc<Session<H>>>>,
     stage: AtomicU8,
 }
@@ -98,12 +96,23 @@ impl Server {
         config: Config,
         shutdown: impl Future<Output = ()>,
     ) -> Result<DrainReport, ConfigError> {
+        let tally = ServerTally::new(&config);
+        Server::serve_counted(listener, handler, config, tally, shutdown).await
+    }
+
+    /// The same, with counters that others read meanwhile; `tally` is made of the same `config`
+    /// and belongs to this server alone.
+    pub async fn serve_counted<H: Handler>(
+        listener: TcpListener,
+        handler: Arc<H>,
+        config: Config,
+        tally: Arc<ServerTally>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<DrainReport, ConfigError> {
         config.check()?;
         let shared = Arc::new(Shared {
             handler,
-            requests: ByteBudget::new(config.request_bytes_max),
-            answers: ByteBudget::new(config.answer_bytes_max),
-            load: Load::default(),
+            tally,
             sessions: Mutex::default(),
             stage: AtomicU8::new(Stage::Serving as u8),
             config: Arc::new(config),
@@ -164,6 +173,7 @@ impl<H: Handler> Door<H> {
     fn admit(&mut self, stream: TcpStream, from: SocketAddr) {
         self.paused = None;
         self.accepted += 1;
+        self.shared.tally.connection_accepted();
         let config = &self.shared.config;
         let connections_max = config.connections_max;
         let refusal = if self.shared.stage() > Stage::Serving {
@@ -179,9 +189,11 @@ impl<H: Handler> Door<H> {
         match refusal {
             Some((reason, text)) => {
                 self.refused += 1;
+                self.shared.tally.turned_away(TurnedAway::Refused(reason));
                 let linger = config.linger;
                 tracing::debug!(%from, %text, "connection refused");
-                self.refusing.spawn(async move { refuse(stream, reason, &text, linger).await });
+                let wire = Wire::new(stream);
+                self.refusing.spawn(async move { refuse(wire, reason, &text, linger).await });
             }
             None => {
                 let shared = Arc::clone(&self.shared);
@@ -197,6 +209,7 @@ impl<H: Handler> Door<H> {
         if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
             return;
         }
+        self.shared.tally.accept_paused();
         let pause = match self.paused {
             None => {
                 tracing::warn!(%error, "cannot accept connections; will go on trying");
@@ -212,7 +225,7 @@ impl<H: Handler> Door<H> {
         let shared = Arc::clone(&self.shared);
         let mut report = DrainReport {
             connections: shared.sessions().len(),
-            in_flight: shared.load.requests(),
+            in_flight: shared.tally.load.requests(),
             ..DrainReport::default()
         };
         self.refused = 0;
@@ -220,7 +233,7 @@ impl<H: Handler> Door<H> {
         shared.raise_stage(Stage::Draining);
         // Phase 3.
         let finished = async {
-            if timeout(shared.config.drain, shared.load.idle()).await.is_err() {
+            if timeout(shared.config.drain, shared.tally.load.idle()).await.is_err() {
                 tracing::debug!("the drain time is over");
             }
         };
@@ -269,44 +282,56 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
 /// One connection from its first byte to its last.
 async fn converse<H: Handler>(
     shared: Arc<Shared<H>>,
-    mut stream: TcpStream,
+    stream: TcpStream,
     address: SocketAddr,
     connection: u64,
 ) {
-    let config = Arc::clone(&shared.config);
+    let (config, tally) = (Arc::clone(&shared.config), Arc::clone(&shared.tally));
+    let _open = Open::new(&tally);
     let until = Instant::now() + config.hello_timeout;
     let mut reader = FrameReader::new(config.payload_bytes_max);
-    let mut early = Vec::new();
-    let reading = read_hello(&mut stream, &mut reader, &mut early);
-    let hello = match timeout_at(until, reading).await {
-        Ok(Ok(hello)) => hello,
+    let mut wire = Wire::new(stream);
+    let receiving = receive(&mut wire, &mut reader, config.secret.as_ref());
+    let (hello, authentication) = match timeout_at(until, receiving).await {
+        Ok(Ok(received)) => received,
         Ok(Err(error)) => {
-            tracing::debug!(%address, %error, "no HELLO");
-            if let Some(reason) = error.refusal() {
-                refuse(stream, reason, &error.to_string(), config.linger).await;
+            let reason = error.refusal();
+            if reason == Some(HelloRefusal::Secret) {
+                tracing::info!(%address, %error, "peer refused");
+            } else {
+                tracing::debug!(%address, %error, "no HELLO");
+            }
+            tally.turned_away(reason.map_or(TurnedAway::Broken, TurnedAway::Refused));
+            if let Some(reason) = reason {
+                refuse(wire, reason, &error.to_string(), config.linger).await;
             }
             return;
         }
-        Err(_) => return tracing::debug!(%address, "no HELLO in time"),
+        Err(_) => {
+            tally.turned_away(TurnedAway::Late);
+            return tracing::debug!(%address, "no HELLO in time");
+        }
     };
     let payload = match answer_hello(&shared, &hello, address) {
         Ok(payload) => payload,
         Err((reason, text)) => {
             tracing::info!(%address, %text, "peer refused");
-            return refuse(stream, reason, &text, config.linger).await;
+            tally.turned_away(TurnedAway::Refused(reason));
+            return refuse(wire, reason, &text, config.linger).await;
         }
     };
     let frame = encode_frame(Kind::HelloReply, 0, 0, &payload);
-    if !matches!(timeout_at(until, stream.write_all(&frame)).await, Ok(Ok(()))) {
+    if !matches!(timeout_at(until, wire.write_all(&frame)).await, Ok(Ok(()))) {
+        tally.turned_away(TurnedAway::Broken);
         return tracing::debug!(%address, "the peer did not take the answer to its HELLO");
     }
-    let peer = Arc::new(PeerInfo { connection, address, hello });
+    let peer = Arc::new(PeerInfo { connection, address, hello, authentication });
     let session = Arc::new(Session::new(Arc::clone(&shared), peer));
     shared.enter(connection, &session);
     let entered = Entered(Arc::clone(&session));
     reader.establish();
     let outbox = Arc::clone(&session.outbox);
-    Duplex::new(stream, reader, outbox, ServerRole::new(session), config).run(&early).await;
+    Duplex::new(wire, reader, outbox, ServerRole::new(session), config).run().await;
     drop(entered);
 }
 

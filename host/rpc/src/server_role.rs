@@ -15,6 +15,7 @@ use zepto_core::limits::LANE_SLOTS_MAX;
 
 use crate::budget::Charge;
 use crate::close::CloseReason;
+use crate::counters::Traffic;
 use crate::duplex::Role;
 use crate::frame::{Body, Frame, Header, Kind, PayloadBudget, encode_reason};
 use crate::handler::Handler;
@@ -71,6 +72,7 @@ impl<H: Handler> ServerRole<H> {
             return Err(CloseReason::Protocol(format!("request {id} after request {last}")));
         }
         self.last_request = id;
+        self.session.server.tally.request_came();
         let payload = match body {
             Body::Whole(payload) => payload,
             Body::Discarded => {
@@ -121,7 +123,7 @@ impl<H: Handler> ServerRole<H> {
             return Ok(());
         }
         self.session.lanes().insert(id, Entry::Opening);
-        self.session.server.load.lane_began();
+        self.session.server.tally.load.lane_began();
         let deadline = now + self.time_for(header);
         self.tasks.spawn(run_lane(Arc::clone(&self.session), id, open, deadline));
         Ok(())
@@ -189,7 +191,7 @@ impl<H: Handler> PayloadBudget for ServerRole<H> {
             let granted = match &mut self.charge {
                 Some(charge) => charge.raise_to(capacity_bytes),
                 None => {
-                    self.charge = self.session.server.requests.charge(capacity_bytes);
+                    self.charge = self.session.server.tally.request_budget.charge(capacity_bytes);
                     self.charge.is_some()
                 }
             };
@@ -266,17 +268,22 @@ impl<H: Handler> Role for ServerRole<H> {
         self.last_accepted
     }
 
+    fn traffic(&self) -> &Traffic {
+        &self.session.server.tally.traffic
+    }
+
     fn explain(&self, reason: CloseReason) -> CloseReason {
         reason
     }
 
     fn ended(&mut self, reason: &CloseReason, _: Option<u64>, _: Vec<OutFrame>) {
         self.ended = true;
+        self.session.server.tally.connection_ended(reason);
         self.tasks.abort_all();
         let end = LaneEnd::Connection(reason.clone());
         let lanes = std::mem::take(&mut *self.session.lanes());
         for entry in lanes.into_values() {
-            self.session.server.load.lane_ended();
+            self.session.server.tally.load.lane_ended();
             if let Entry::Open(door) = entry {
                 door.close(&end);
             }

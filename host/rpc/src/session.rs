@@ -105,6 +105,7 @@ impl<H: Handler> Session<H> {
     }
 
     pub(crate) fn refuse(&self, id: u64, reason: Refusal, text: &str) {
+        self.server.tally.request_refused(reason.code());
         self.send(OutFrame::new(Kind::Refused, id, encode_reason(reason.code(), text)));
     }
 
@@ -117,7 +118,7 @@ impl<H: Handler> Session<H> {
 
     pub(crate) fn leave_lane(&self, id: u64) -> Option<Entry<H::Sink>> {
         let entry = lock(&self.lanes).remove(&id)?;
-        self.server.load.lane_ended();
+        self.server.tally.load.lane_ended();
         Some(entry)
     }
 
@@ -152,7 +153,7 @@ impl<H: Handler> Ticket<H> {
     ) -> Ticket<H> {
         lock(&session.in_flight).insert(id, now);
         session.admitted.fetch_add(1, Ordering::AcqRel);
-        session.server.load.request_began();
+        session.server.tally.load.request_began();
         Ticket { session, id, _charge: charge, admitted: true, answered: false }
     }
 
@@ -188,19 +189,24 @@ impl<H: Handler> Ticket<H> {
             let text = format!("executed, but its answer of {bytes} bytes is above {bytes_max}");
             return self.unknown(&text);
         }
-        let Some(charge) = server.answers.charge(bytes) else {
+        let Some(charge) = server.tally.answer_budget.charge(bytes) else {
             return self.unknown("executed, but the server holds too many answers");
         };
         let mut frame = OutFrame::new(Kind::Response, self.id, payload);
         frame.hold = Hold::Charge(charge);
         // Nearly always there is room; a peer that does not read gets until the deadline.
-        if let Err(Rejected::Full(frame)) = self.session.outbox.push(Class::Call, frame) {
-            self.session.admitted.fetch_add(1, Ordering::AcqRel);
-            self.admitted = true;
-            let pushed = self.session.outbox.push_when_room(Class::Call, frame);
-            if timeout_at(deadline, pushed).await.is_err() {
-                self.unknown("executed, but its answer was not taken before the deadline");
-            }
+        let frame = match self.session.outbox.push(Class::Call, frame) {
+            Ok(()) => return server.tally.request_answered(),
+            Err(Rejected::Closed(_)) => return server.tally.request_unknown(),
+            Err(Rejected::Full(frame)) => frame,
+        };
+        self.session.admitted.fetch_add(1, Ordering::AcqRel);
+        self.admitted = true;
+        let pushed = self.session.outbox.push_when_room(Class::Call, frame);
+        match timeout_at(deadline, pushed).await {
+            Ok(Ok(())) => self.session.server.tally.request_answered(),
+            Ok(Err(_)) => self.session.server.tally.request_unknown(),
+            Err(_) => self.unknown("executed, but its answer was not taken before the deadline"),
         }
     }
 
@@ -212,6 +218,7 @@ impl<H: Handler> Ticket<H> {
     }
 
     fn unknown(&self, text: &str) {
+        self.session.server.tally.request_unknown();
         self.session.send(OutFrame::new(Kind::Unknown, self.id, encode_reason(0, text)));
     }
 }
@@ -226,7 +233,7 @@ impl<H: Handler> Drop for Ticket<H> {
             });
         }
         lock(&self.session.in_flight).remove(&self.id);
-        self.session.server.load.request_ended();
+        self.session.server.tally.load.request_ended();
         if self.session.stage() == Stage::Closing {
             self.session.outbox.signal();
         }

@@ -193,6 +193,9 @@ async fn one_answer_per_connection(
         raw.stream.set_zero_linger().unwrap();
     } else {
         raw.send(Kind::Response, id, 0, &payload).await;
+        // Closing then waits until the other kernel has the end of it.
+        let linger = socket2::SockRef::from(&raw.stream).set_linger(Some(LONG));
+        linger.unwrap();
     }
     Ok((id, payload))
 }
@@ -204,7 +207,7 @@ async fn a_connection_closed_between_every_two_sends_is_found_before_the_next() 
     let (closed, mut is_closed) = tokio::sync::mpsc::channel(1);
     let server = tokio::spawn(async move {
         let mut effects = Vec::new();
-        for _ in 0..200 {
+        for _ in 0..1000 {
             effects.push(one_answer_per_connection(&listener, false).await.unwrap().1);
             closed.send(()).await.unwrap();
         }
@@ -212,13 +215,18 @@ async fn a_connection_closed_between_every_two_sends_is_found_before_the_next() 
     });
     let peers = zepto_rpc::Peers::new(Config::default(), 1, hello);
     let mut sent = Vec::new();
-    for number in 0..200u64 {
+    for number in 0..1000u64 {
         let request = number.to_le_bytes().to_vec();
         assert_eq!(peers.call(&address, request.clone(), LONG).await, Ok(request.clone()));
         sent.push(request);
         within(is_closed.recv()).await.unwrap();
     }
     assert_eq!(within(server).await.unwrap(), sent, "each executed exactly once, in order");
+    let [peer] = peers.counters().try_into().expect("one peer");
+    assert_eq!((peer.answered, peer.unknown, peer.timed_out), (1000, 0, 0));
+    assert_eq!((peer.reconnects, peer.stale_connections), (999, 999), "each was found in time");
+    // What was found while it waited in the queue counts as not sent, and went out again.
+    assert_eq!((peer.requests, peer.sent), (1000 + peer.not_sent, 1000));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ const PAYLOAD_MAX: u32 = 64 << 20;
 
 fn reader_for(kind: Kind) -> FrameReader {
     let mut reader = FrameReader::new(PAYLOAD_MAX);
-    if !matches!(kind, Kind::Hello | Kind::HelloReply) {
+    if !matches!(kind, Kind::Hello | Kind::HelloReply | Kind::Noise) {
         reader.establish();
     }
     reader
@@ -76,7 +76,7 @@ fn a_header_that_is_wrong_anywhere_is_refused_with_the_reason() {
         (3, 0, "not a zepto frame"),
         (4, 2, "frame version 2 is not supported, this side speaks version 1"),
         (5, 0, "frame kind 0 is not known"),
-        (5, 15, "frame kind 15 is not known"),
+        (5, 16, "frame kind 16 is not known"),
         (6, 1, "frame flags 0x0001 are not known"),
         (7, 0x80, "frame flags 0x8000 are not known"),
         (19, 1, "a Response frame carries a deadline"),
@@ -95,7 +95,7 @@ fn a_header_that_is_wrong_anywhere_is_refused_with_the_reason() {
 #[test]
 fn only_a_hand_shake_is_read_before_its_end_and_none_after() {
     for kind in Kind::ALL {
-        let handshake = matches!(kind, Kind::Hello | Kind::HelloReply);
+        let handshake = matches!(kind, Kind::Hello | Kind::HelloReply | Kind::Noise);
         for established in [false, true] {
             let mut reader = FrameReader::new(PAYLOAD_MAX);
             if established {

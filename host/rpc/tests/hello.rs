@@ -113,7 +113,7 @@ fn another_cluster_and_an_older_life_are_refused_with_a_readable_text() {
 fn an_unknown_refusal_code_is_read_as_permanent() {
     assert_eq!(HelloRefusal::from_code(12345), HelloRefusal::Denied);
     assert!(!HelloRefusal::from_code(12345).is_transient());
-    for code in 1..=8 {
+    for code in 1..=9 {
         assert_eq!(HelloRefusal::from_code(code).code(), code);
     }
 }

@@ -206,8 +206,17 @@ async fn pump(connection: &Connection, source: &mut Source) -> LaneEnd {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_thousand_slots_arrive_once_in_order_with_refusals_before_the_cursor() {
-    let node = Node::start(Config::default()).await;
-    let connection = node.connect().await;
+    every_slot_arrives_once(Config::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_inside_a_secure_session_delivers_as_one_in_the_clear() {
+    every_slot_arrives_once(secure(OLD_KEY)).await;
+}
+
+async fn every_slot_arrives_once(config: Config) {
+    let node = Node::start(config.clone()).await;
+    let connection = connect(&node.address, config).await;
     let (sink, there) = Sink::new(4096);
     expect_lane(&node, sink);
     let (mut source, here) = Source::new(200_000);

@@ -12,9 +12,11 @@
 //! ```
 //!
 //! Architecture invariant: knows no node, no network and no clock. `unsafe` is in `segment` and
-//! nowhere else.
+//! `arena` and nowhere else.
 #![deny(unsafe_code)]
 
+#[expect(unsafe_code, reason = "memory on huge pages")]
+mod arena;
 mod bars;
 mod budget;
 mod config;

@@ -1,6 +1,6 @@
 //! Tight loops over columns: exact sums of some rows of one segment.
 //!
-//! The usual loop has no branch and no 128-bit multiplication: it treats sizes as signed, keeps
+//! The usual loop has no 128-bit multiplication: it treats sizes as signed, keeps
 //! the bits that any price or size has, and afterwards those bits prove that nothing could have
 //! overflowed. If they do not, an exact loop repeats the work; real data never goes there.
 
@@ -144,33 +144,58 @@ struct Sums {
     notional: i128,
     high: i64,
     low: i64,
+    /// Bits that any price has below its sign, which are the same for -x - 1 as for x.
+    price_bits: u64,
+    size_bits: u64,
 }
 
 /// Bits by which a sum over the rows of one segment may be longer than its terms.
 const ROWS_BITS: u32 = SEGMENT_ROWS_MAX.ilog2() + 1;
+/// Rows of a piece. Of many, all rows are wanted, or none.
+const PIECE_ROWS: usize = 16;
 
 /// `None` if the numbers are so large that a sum might not fit.
 #[inline(always)]
 fn sums(rows: Rows<'_>, keep: impl Fn(u8) -> bool) -> Option<Sums> {
-    let (mut count, mut size_sum, mut notional) = (0, 0u64, 0i128);
-    let (mut high, mut low) = (i64::MIN, i64::MAX);
-    let (mut price_bits, mut size_bits) = (0, 0);
-    for ((kind, price), size) in rows.kinds.iter().zip(rows.prices).zip(rows.sizes) {
-        let mask = -i64::from(keep(*kind));
-        let kept_size = *size as i64 & mask;
-        count += (mask & 1) as u64;
-        size_sum = size_sum.wrapping_add(kept_size as u64);
-        notional = notional.wrapping_add(i128::from(*price) * i128::from(kept_size));
-        high = high.max(if mask != 0 { *price } else { i64::MIN });
-        low = low.min(if mask != 0 { *price } else { i64::MAX });
-        // The bits of a price below its sign, which are the same for -x - 1 as for x.
-        price_bits |= (*price ^ (*price >> 63)) as u64;
-        size_bits |= kept_size as u64;
+    let mut sums = Sums {
+        count: 0,
+        size: 0,
+        notional: 0,
+        high: i64::MIN,
+        low: i64::MAX,
+        price_bits: 0,
+        size_bits: 0,
+    };
+    let columns = rows.prices.chunks(PIECE_ROWS).zip(rows.sizes.chunks(PIECE_ROWS));
+    for (kinds, (prices, sizes)) in rows.kinds.chunks(PIECE_ROWS).zip(columns) {
+        let kept = kinds.iter().filter(|kind| keep(**kind)).count();
+        sums.count += kept as u64;
+        if kept == kinds.len() {
+            prices.iter().zip(sizes).for_each(|(price, size)| sums.add(*price, *size as i64));
+        } else if kept > 0 {
+            for ((kind, price), size) in kinds.iter().zip(prices).zip(sizes) {
+                if keep(*kind) {
+                    sums.add(*price, *size as i64);
+                }
+            }
+        }
     }
-    let price_len = 64 - price_bits.leading_zeros();
-    let size_len = 64 - size_bits.leading_zeros();
+    let price_len = 64 - sums.price_bits.leading_zeros();
+    let size_len = 64 - sums.size_bits.leading_zeros();
     let exact = size_len + ROWS_BITS < 64 && price_len + size_len + ROWS_BITS < 127;
-    exact.then_some(Sums { count, size: size_sum, notional, high, low })
+    exact.then_some(sums)
+}
+
+impl Sums {
+    #[inline(always)]
+    fn add(&mut self, price: i64, size: i64) {
+        self.size = self.size.wrapping_add(size as u64);
+        self.notional = self.notional.wrapping_add(i128::from(price) * i128::from(size));
+        self.high = self.high.max(price);
+        self.low = self.low.min(price);
+        self.price_bits |= (price ^ (price >> 63)) as u64;
+        self.size_bits |= size as u64;
+    }
 }
 
 #[cold]

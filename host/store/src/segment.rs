@@ -1,4 +1,4 @@
-//! A segment: some consecutive rows of one series in columns. The only file with `unsafe`.
+//! A segment: some consecutive rows of one series in columns.
 //!
 //! A segment has one writer, which adds rows behind `len` and then raises `len` with release
 //! order, and any number of readers, which load `len` with acquire order and read below it. So
@@ -6,22 +6,23 @@
 //! sound for as long as the segment lives. That there is one writer follows from the type:
 //! [`SegmentWriter`] is not `Clone`, and only making a segment makes one.
 //!
-//! The five columns every row needs lie in one block, 29 bytes a row. The others are allocated
-//! when the first value comes that is not zero; the rows before it read as zero.
+//! The five columns every row needs lie in one block, 29 bytes a row, which the arena rounds to 32.
+//! The others are allocated when the first value comes that is not zero; the rows before it read
+//! as zero.
 
-use std::alloc::{self, Layout};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 use zepto_core::limits::{SEGMENT_ROWS_MAX, SEGMENT_ROWS_MIN, STAGED_ROWS};
 
 use crate::StoreError;
+use crate::arena::Block;
 use crate::budget::Budget;
 use crate::row::{KIND_FLAGS, PRICE, RECEIVE_TIME, SEQUENCE, SIZE, TIME, USER};
 use crate::rows::Rows;
@@ -54,7 +55,7 @@ pub(crate) struct Segment {
     pub(crate) number: u64,
     /// Sequence of the first row; the others have an offset to it.
     pub(crate) first_sequence: u64,
-    block: NonNull<u8>,
+    start: NonNull<u8>,
     rows_max: u32,
     len: AtomicU32,
     /// Bounds of the event times, stretched before the row that needs it is below `len`.
@@ -62,9 +63,11 @@ pub(crate) struct Segment {
     max_time_ns: AtomicU64,
     /// Rows are in order of time. Cleared before the row that breaks it is below `len`.
     ordered: AtomicBool,
-    flags: AtomicPtr<u8>,
-    /// As in `OPTIONAL_WORDS`; null while there is none.
-    words: [AtomicPtr<u64>; 3],
+    /// What `start` points to; taken out only to be given back.
+    block: Option<Block>,
+    flags: OnceLock<Block>,
+    /// As in `OPTIONAL_WORDS`.
+    words: [OnceLock<Block>; 3],
     budget: Arc<Budget>,
 }
 
@@ -78,7 +81,7 @@ unsafe impl Sync for Segment {}
 /// writes to the segment and need not wait for it to come into the cache.
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
-    block: NonNull<u8>,
+    start: NonNull<u8>,
     rows_max: u32,
     len: u32,
     first_sequence: u64,
@@ -107,32 +110,29 @@ impl SegmentWriter {
     ) -> Result<Self, StoreError> {
         assert!((SEGMENT_ROWS_MIN..=SEGMENT_ROWS_MAX).contains(&rows_max));
         assert!(rows_max.is_power_of_two());
-        let layout = layout(BLOCK_ROW_BYTES * rows_max);
-        let bytes = OVERHEAD_BYTES + layout.size();
-        budget.take(bytes)?;
-        // SAFETY: the layout's size is not zero, as `rows_max` is not.
-        let block = unsafe { alloc::alloc(layout) };
-        let Some(block) = NonNull::new(block) else {
-            budget.give_back(bytes);
-            return Err(StoreError::Full);
-        };
+        budget.take(OVERHEAD_BYTES)?;
+        let block = budget
+            .take_block(BLOCK_ROW_BYTES * rows_max)
+            .inspect_err(|_| budget.give_back(OVERHEAD_BYTES))?;
+        let (start, bytes) = (block.start(), OVERHEAD_BYTES + block.bytes());
         let rows_max = rows_max as u32;
         let (min_time_ns, max_time_ns) = (u64::MAX, 0);
         let segment = Segment {
             number,
             first_sequence,
-            block,
+            start,
             rows_max,
             len: AtomicU32::new(0),
             min_time_ns: AtomicU64::new(min_time_ns),
             max_time_ns: AtomicU64::new(max_time_ns),
             ordered: AtomicBool::new(true),
-            flags: AtomicPtr::default(),
+            block: Some(block),
+            flags: OnceLock::new(),
             words: Default::default(),
             budget: budget.clone(),
         };
         Ok(Self {
-            block,
+            start,
             rows_max,
             len: 0,
             first_sequence,
@@ -218,32 +218,31 @@ impl SegmentWriter {
         for (column, word) in OPTIONAL_WORDS.into_iter().enumerate() {
             let mut rows = rows.clone();
             if self.words[column].is_null() && rows.any(|row| staging.word(row, word) != 0) {
-                self.words[column] = self.add_column(&self.segment.words[column])?;
-                self.bytes += size_of::<u64>() * self.rows_max as usize;
+                let (start, bytes) = self.add_column::<u64>(&self.segment.words[column])?;
+                self.words[column] = start;
+                self.bytes += bytes;
             }
         }
         let mut rows = rows;
         if self.flags.is_null() && rows.any(|row| staging.word(row, KIND_FLAGS) >> 8 != 0) {
-            self.flags = self.add_column(&self.segment.flags)?;
-            self.bytes += self.rows_max as usize;
+            let (start, bytes) = self.add_column::<u8>(&self.segment.flags)?;
+            self.flags = start;
+            self.bytes += bytes;
         }
         Ok(())
     }
 
-    /// Allocates a column of zeros and shows it to readers.
+    /// Makes a column of zeros and shows it to readers; where it is, and its bytes.
     #[cold]
     #[inline(never)]
-    fn add_column<T>(&self, column: &AtomicPtr<T>) -> Result<*mut T, StoreError> {
-        let layout = layout(size_of::<T>() * self.rows_max as usize);
-        self.segment.budget.take(layout.size())?;
-        // SAFETY: the layout's size is not zero, as `rows_max` is not.
-        let cells: *mut T = unsafe { alloc::alloc_zeroed(layout) }.cast();
-        if cells.is_null() {
-            self.segment.budget.give_back(layout.size());
-            return Err(StoreError::Full);
-        }
-        column.store(cells, Release);
-        Ok(cells)
+    fn add_column<T>(&self, column: &OnceLock<Block>) -> Result<(*mut T, usize), StoreError> {
+        let block = self.segment.budget.take_block(size_of::<T>() * self.rows_max as usize)?;
+        let (start, bytes) = (block.start(), block.bytes());
+        // SAFETY: the block is of so many bytes, and nobody else has it yet.
+        unsafe { start.write_bytes(0, bytes) };
+        let set = column.set(block);
+        debug_assert!(set.is_ok(), "one writer, which had no such column");
+        Ok((start.as_ptr().cast(), bytes))
     }
 
     #[inline(always)]
@@ -260,7 +259,7 @@ impl SegmentWriter {
     /// The rows of a column that nobody reads yet.
     #[inline(always)]
     fn spare<T>(&mut self, column: &Column<T>) -> &mut [MaybeUninit<T>] {
-        self.spare_from(column.start(self.block, self.rows_max))
+        self.spare_from(column.start(self.start, self.rows_max))
     }
 
     /// The same of a column that may not be there; then there are none.
@@ -287,12 +286,12 @@ impl SegmentWriter {
         if self.len == self.rows_max {
             return;
         }
-        let (block, rows_max, len) = (self.block, self.rows_max, self.len as usize);
-        prefetch(TIMES.start(block, rows_max).wrapping_add(len));
-        prefetch(PRICES.start(block, rows_max).wrapping_add(len));
-        prefetch(SIZES.start(block, rows_max).wrapping_add(len));
-        prefetch(OFFSETS.start(block, rows_max).wrapping_add(len));
-        prefetch(KINDS.start(block, rows_max).wrapping_add(len));
+        let (start, rows_max, len) = (self.start, self.rows_max, self.len as usize);
+        prefetch(TIMES.start(start, rows_max).wrapping_add(len));
+        prefetch(PRICES.start(start, rows_max).wrapping_add(len));
+        prefetch(SIZES.start(start, rows_max).wrapping_add(len));
+        prefetch(OFFSETS.start(start, rows_max).wrapping_add(len));
+        prefetch(KINDS.start(start, rows_max).wrapping_add(len));
         prefetch(&raw const self.segment.len);
         for start in self.words {
             if !start.is_null() {
@@ -364,10 +363,8 @@ impl Segment {
 
     /// Bytes charged for it. Only optional columns add to them, so only while it is filled.
     pub(crate) fn bytes(&self) -> usize {
-        let rows_max = self.rows_max as usize;
-        let words = self.words.iter().filter(|column| !column.load(Relaxed).is_null()).count();
-        let flags = usize::from(!self.flags.load(Relaxed).is_null());
-        OVERHEAD_BYTES + (BLOCK_ROW_BYTES + size_of::<u64>() * words + flags) * rows_max
+        let optional = self.words.iter().chain([&self.flags]).filter_map(OnceLock::get);
+        OVERHEAD_BYTES + optional.chain(&self.block).map(Block::bytes).sum::<usize>()
     }
 
     /// Published rows.
@@ -391,31 +388,32 @@ impl Segment {
 
     /// The optional values of a published row.
     pub(crate) fn optional_values(&self, row: usize) -> OptionalValues {
-        let word = |word: usize| self.optional(&self.words[word]).map_or(0, |cells| cells[row]);
+        let word =
+            |word: usize| self.optional::<u64>(&self.words[word]).map_or(0, |cells| cells[row]);
         OptionalValues {
             receive_time_ns: word(0),
             user: [word(1), word(2)],
-            flags: self.optional(&self.flags).map_or(0, |cells| cells[row]),
+            flags: self.optional::<u8>(&self.flags).map_or(0, |cells| cells[row]),
         }
     }
 
     fn filled<T>(&self, column: &Column<T>) -> &[T] {
         let len = self.len.load(Acquire) as usize;
-        let start = column.start(self.block, self.rows_max);
+        let start = column.start(self.start, self.rows_max);
         // SAFETY: `len` is at most `rows_max`, so the range is inside the block, which lives as
         // long as `self`. The acquire load above makes the cells below `len` visible as written;
         // they are not written again.
         unsafe { slice::from_raw_parts(start, len) }
     }
 
-    fn optional<T>(&self, column: &AtomicPtr<T>) -> Option<&[T]> {
+    fn optional<T>(&self, column: &OnceLock<Block>) -> Option<&[T]> {
         // First the length: when the column is seen missing after it, the rows below it are zero.
         let len = self.len.load(Acquire) as usize;
-        let start = column.load(Acquire);
+        let start = column.get()?.start().cast();
         // SAFETY: a column that is there has `rows_max` cells, at least `len`, all of them
-        // initialised with zeros before its address was published, and lives as long as `self`.
-        // Those below `len` are not written again.
-        (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start, len) })
+        // initialised with zeros before it was published, and lives as long as `self`. Those below
+        // `len` are not written again.
+        Some(unsafe { slice::from_raw_parts(start.as_ptr(), len) })
     }
 }
 
@@ -428,13 +426,9 @@ pub(crate) struct OptionalValues {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        let bytes = self.bytes();
-        let rows_max = self.rows_max as usize;
-        // SAFETY: allocated in `create` with this layout, and freed only here.
-        unsafe { alloc::dealloc(self.block.as_ptr(), layout(BLOCK_ROW_BYTES * rows_max)) };
-        self.words.iter_mut().for_each(|column| free_column(column, rows_max));
-        free_column(&mut self.flags, rows_max);
-        self.budget.give_back(bytes);
+        let optional = self.words.iter_mut().chain([&mut self.flags]).filter_map(OnceLock::take);
+        optional.chain(self.block.take()).for_each(|block| self.budget.give_back_block(block));
+        self.budget.give_back(OVERHEAD_BYTES);
     }
 }
 
@@ -462,19 +456,6 @@ fn write<T, const ALL: bool>(
     for (cell, row) in cells.iter_mut().zip(rows) {
         cell.write(value(row));
     }
-}
-
-/// Frees a column that may not be there.
-fn free_column<T>(column: &mut AtomicPtr<T>, rows_max: usize) {
-    let cells = std::mem::replace(column.get_mut(), ptr::null_mut());
-    if !cells.is_null() {
-        // SAFETY: allocated in `add_column` with this layout; the pointer is gone from here on.
-        unsafe { alloc::dealloc(cells.cast(), layout(size_of::<T>() * rows_max)) };
-    }
-}
-
-fn layout(bytes: usize) -> Layout {
-    Layout::from_size_align(bytes, LINE_BYTES).expect("less than 2^20 rows of 29 bytes")
 }
 
 /// Fetches a value into the cache that is about to be written.

@@ -93,9 +93,9 @@ impl Tail {
     }
 }
 
-/// Rows of the next segment of a series that has `rows` in columns: a quarter to a half of
-/// them, so that what is allocated ahead stays in proportion.
+/// Rows of the next segment of a series that has `rows` in columns: half of them to all, so that
+/// what is allocated ahead stays in proportion, and few segments are made on the way.
 fn segment_rows(rows: u64) -> usize {
-    let half = (rows / 2).clamp(SEGMENT_ROWS_MIN as u64, SEGMENT_ROWS_MAX as u64);
-    1 << half.ilog2()
+    let rows = rows.clamp(SEGMENT_ROWS_MIN as u64, SEGMENT_ROWS_MAX as u64);
+    1 << rows.ilog2()
 }

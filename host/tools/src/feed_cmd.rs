@@ -16,9 +16,10 @@ use zepto_client::{Client, ClientOptions, ProducerOptions};
 use zepto_core::limits::TABLES_MAX;
 
 use crate::failure::Failure;
-use crate::feed::{CsvFeed, Feed, OnBadLine, ProgressUnit, Skipped};
+use crate::feed::{self, Feed, OnBadRow, ProgressUnit};
 use crate::format;
 use crate::pump::{self, Gauges, PumpError, Pumped, Target};
+use crate::secret::SecretArgs;
 use crate::signal::Signals;
 
 /// Time for a node of the cluster to answer at all.
@@ -33,15 +34,16 @@ Examples:
   zepto-host feed ticks.csv.zst --to 10.0.0.1:9000 --to 10.0.0.2:9000
   zcat ticks.csv.gz | zepto-host feed - --to localhost:9000 --skip-bad --json
 
-The file is CSV with the header `ts_ns,symbol,kind,price,size`, plain or compressed with zstd.
+The file is CSV with the header `ts_ns,symbol,kind,price,size`, or DBN (Databento) with the schema
+trades, mbp-1 or mbo, plain or compressed with zstd.
 Exit code 0 means that every row was acknowledged.")]
 pub struct FeedArgs {
-    /// CSV file, plain or compressed with zstd; - is standard input
+    /// CSV or DBN file, plain or compressed with zstd; - is standard input
     pub file: PathBuf,
     /// Address of a node, host:port; may be repeated, one that answers is enough
     #[arg(long = "to", value_name = "ADDR", required = true)]
     pub to: Vec<String>,
-    /// Count and report malformed lines instead of stopping at the first
+    /// Count and report malformed lines or records instead of stopping at the first
     #[arg(long)]
     pub skip_bad: bool,
     /// Do not wait for replicas: acknowledged means that the owner has it
@@ -61,6 +63,9 @@ pub struct FeedArgs {
     /// Print the account as one JSON object
     #[arg(long)]
     pub json: bool,
+    /// What this command proves to the nodes
+    #[command(flatten)]
+    pub secret: SecretArgs,
 }
 
 /// Runs the command.
@@ -68,26 +73,29 @@ pub struct FeedArgs {
 /// # Errors
 /// When not every row was acknowledged, or no node answers.
 pub async fn run(args: FeedArgs) -> Result<(), Failure> {
-    let on_bad_line = if args.skip_bad { OnBadLine::Skip } else { OnBadLine::Fail };
-    let mut feed =
-        CsvFeed::open(&args.file, on_bad_line).map_err(|e| Failure::failed("feed", e))?;
+    let on_bad_row = if args.skip_bad { OnBadRow::Skip } else { OnBadRow::Fail };
+    let mut feed = feed::open(&args.file, on_bad_row).map_err(|e| Failure::failed("feed", e))?;
     let mut signals = Signals::listen()?;
-    let options =
-        ClientOptions { seeds: args.to.clone(), name: "feed".into(), shared_memory: true };
+    let options = ClientOptions {
+        seeds: args.to.clone(),
+        name: "feed".into(),
+        shared_memory: true,
+        secret: args.secret.read()?.cloned(),
+    };
     let connected = tokio::select! {
         connected = Client::connect(options, CONNECT_WITHIN) => connected,
         () = signals.next() => return Err(Failure::Interrupted),
     };
     let doing = format!("feed to {}", args.to.join(", "));
     let client = connected.map_err(|error| Failure::of_client(&doing, &error))?;
-    let bar = progress_bar(&feed);
+    let bar = progress_bar(&*feed);
     let gauges = Arc::new(Gauges::default());
     let inside = Arc::clone(&gauges);
     let options = ProducerOptions { memory_only: args.memory_only, ..Default::default() };
     let target = Target { table: args.table, first_row: args.rows_from };
     let mut pumping = tokio::task::spawn_blocking(move || {
         let producer = client.producer(options);
-        let pumped = pump::pump(producer, &mut feed, target, &inside, |_, _| ());
+        let pumped = pump::pump(producer, &mut *feed, target, &inside, |_, _| ());
         (pumped, feed)
     });
     let mut draw = tokio::time::interval(DRAW_EVERY);
@@ -106,7 +114,7 @@ pub async fn run(args: FeedArgs) -> Result<(), Failure> {
     };
     bar.finish_and_clear();
     let (pumped, feed) = finished.map_err(|error| Failure::failed("feed", error))?;
-    report(&args, &pumped, feed.skipped(), gauges.sent())
+    report(&args, &pumped, &*feed, gauges.sent())
 }
 
 /// A bar over the feed's own unit; hidden unless a person watches.
@@ -142,13 +150,11 @@ fn draw_progress(bar: &ProgressBar, gauges: &Gauges) {
 }
 
 /// Says what became of every row, and whether that is what was wanted.
-fn report(args: &FeedArgs, pumped: &Pumped, skipped: &Skipped, sent: u64) -> Result<(), Failure> {
+fn report(args: &FeedArgs, pumped: &Pumped, feed: &dyn Feed, sent: u64) -> Result<(), Failure> {
     let account = &pumped.account;
     let unknown = account.in_flight + account.parked;
     let speed = format::per_second(account.settled, pumped.elapsed);
-    if skipped.total() > 0 {
-        eprintln!("{skipped}");
-    }
+    tell_left_out(feed);
     if args.json {
         let refused: serde_json::Map<_, _> =
             account.refused.iter().map(|(why, n)| (why.to_string(), json!(n))).collect();
@@ -158,7 +164,8 @@ fn report(args: &FeedArgs, pumped: &Pumped, skipped: &Skipped, sent: u64) -> Res
             "refused": refused,
             "unknown": account.in_flight,
             "not_sent": account.parked,
-            "skipped": skipped.total(),
+            "skipped": feed.skipped().total(),
+            "notes": feed.notes().counts(),
             "ticks_per_s": speed,
             "seconds": pumped.elapsed.as_millis() as f64 / 1e3,
         });
@@ -181,6 +188,16 @@ fn report(args: &FeedArgs, pumped: &Pumped, skipped: &Skipped, sent: u64) -> Res
             Some(rest) => Err(Failure::failed("feed", rest)),
             None => Ok(()),
         },
+    }
+}
+
+/// Says what of a feed did not become rows, if anything.
+pub(crate) fn tell_left_out(feed: &dyn Feed) {
+    if feed.skipped().total() > 0 {
+        eprintln!("{}", feed.skipped());
+    }
+    if !feed.notes().is_empty() {
+        eprintln!("{}", feed.notes());
     }
 }
 

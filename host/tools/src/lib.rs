@@ -5,7 +5,8 @@
 //!   content that all of it arrived.
 //! * [`demo`], [`feed_cmd`], [`query_cmd`], [`status_cmd`]: the commands of `zepto-host`, all but
 //!   the node itself.
-//! * [`argument`], [`format`](mod@format), [`failure`], [`signal`]: what the commands share.
+//! * [`argument`], [`format`](mod@format), [`failure`], [`secret`], [`signal`]: what the
+//!   commands share.
 //!
 //! Architecture invariant: no protocol of its own, no node in its process, and no arithmetic shared
 //! with the store whose answers [`tally`] checks.
@@ -21,6 +22,7 @@ pub mod pump;
 pub mod query_cmd;
 pub mod report;
 pub mod rows;
+pub mod secret;
 pub mod signal;
 pub mod status_cmd;
 pub mod tally;

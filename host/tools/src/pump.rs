@@ -207,12 +207,14 @@ impl Pump<'_> {
     fn take(&mut self, row: &Row) -> Result<(), PumpError> {
         let tick = Tick {
             event_time_ns: row.event_time_ns,
+            receive_time_ns: row.receive_time_ns,
             symbol: self.ids.get(row.symbol as usize).copied().unwrap_or(u32::MAX),
             table: self.target.table,
             kind: row.kind,
+            flags: row.flags,
             price: row.price,
             size: row.size,
-            user: [self.row, 0],
+            user: [self.row, row.word],
             ..Tick::default()
         };
         match self.producer.ingest_wait(&tick, LOOK_EVERY) {

@@ -9,6 +9,7 @@ use zepto_core::topology::MemberState;
 
 use crate::failure::Failure;
 use crate::format::{self, Align, Table};
+use crate::secret::SecretArgs;
 
 /// Time for the node to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -29,6 +30,9 @@ pub struct StatusArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    /// What this command proves to the node
+    #[command(flatten)]
+    pub secret: SecretArgs,
 }
 
 /// Runs the command.
@@ -37,7 +41,8 @@ pub struct StatusArgs {
 /// When the node does not answer.
 pub async fn run(args: StatusArgs) -> Result<(), Failure> {
     let doing = format!("status at {}", args.at);
-    let asked = ask_once(&args.at, &Request::Status, ANSWER_WITHIN).await;
+    let secret = args.secret.read()?;
+    let asked = ask_once(&args.at, secret, &Request::Status, ANSWER_WITHIN).await;
     let status = match asked {
         Ok(Response::Status(status)) => Ok(status),
         Ok(other) => Err(unexpected(&other)),
@@ -94,7 +99,83 @@ fn text(status: &Status) -> String {
     text.push_str(&members(status));
     text.push('\n');
     text.push_str(&shards(status));
+    if !status.peers.is_empty() {
+        text.push('\n');
+        text.push_str(&peers(status));
+    }
+    text.push('\n');
+    text.push_str(&server(status));
     text
+}
+
+/// Those whom the node asks.
+fn peers(status: &Status) -> String {
+    use Align::{Left, Right};
+    let mut table = Table::new(&[
+        ("PEER", Left),
+        ("LINK", Left),
+        ("SENT", Right),
+        ("ANSWERED", Right),
+        ("REFUSED", Right),
+        ("TIMED OUT", Right),
+        ("UNKNOWN", Right),
+        ("NOT SENT", Right),
+        ("RECONNECTS", Right),
+        ("STALE", Right),
+        ("OUT", Right),
+        ("IN", Right),
+        ("RTT", Right),
+    ]);
+    for peer in &status.peers {
+        let rtt = Some(peer.rtt_smoothed_ns).filter(|rtt| *rtt > 0);
+        table.row([
+            peer.address.clone(),
+            if peer.connected { "up" } else { "down" }.to_owned(),
+            format::count(peer.sent),
+            format::count(peer.answered),
+            format::count(peer.refused),
+            format::count(peer.timed_out),
+            format::count(peer.unknown),
+            format::count(peer.not_sent),
+            format::count(peer.reconnects),
+            format::count(peer.stale_connections),
+            format::bytes(peer.sent_bytes),
+            format::bytes(peer.received_bytes),
+            rtt.map_or_else(|| "-".to_owned(), |rtt| format!("{} us", rtt / 1000)),
+        ]);
+    }
+    table.take_text()
+}
+
+/// Those who ask the node.
+fn server(status: &Status) -> String {
+    let (server, beats) = (&status.server, &status.heartbeats);
+    let turned_away: u64 = server.turned_away.iter().map(|(_, count)| count).sum();
+    let ignored = beats.malformed
+        + beats.unauthenticated
+        + beats.stranger
+        + beats.other_incarnation
+        + beats.replayed;
+    format!(
+        "server     {} connections, {} accepted, {} turned away; {} in, {} out\n\
+         requests   {} came in, {} answered, {} refused, {} unknown, {} in flight\n\
+         heartbeats {} sent, {} heard, {} ignored\n\
+         ready      {}\n",
+        format::count(server.connections),
+        format::count(server.accepted),
+        format::count(turned_away),
+        format::bytes(server.received_bytes),
+        format::bytes(server.sent_bytes),
+        format::count(server.requests),
+        format::count(server.answered),
+        format::count(server.refused.total()),
+        format::count(server.unknown),
+        format::count(server.in_flight),
+        format::count(beats.sent),
+        format::count(beats.heard),
+        format::count(ignored),
+        status.not_ready.as_deref().map_or_else(|| "yes".to_owned(), |why| format!("no: {why}")),
+    )
 }
 
 fn expired(status: &Status) -> u64 {
@@ -157,7 +238,9 @@ fn shards(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use zepto_client::message::{MemberStatus, ShardCounters};
+    use zepto_client::message::{
+        HeartbeatCounters, LogCounters, MemberStatus, PeerCounters, ServerCounters, ShardCounters,
+    };
     use zepto_core::{Incarnation, NodeId};
     use zepto_store::StoreCounters;
 
@@ -194,6 +277,23 @@ mod tests {
             ],
             store: StoreCounters { rows: 1_000_000, bytes: 3 << 20, ..Default::default() },
             shards: vec![ShardCounters { appended: 1234, ..Default::default() }],
+            store_limit_bytes: 1 << 30,
+            heartbeats: HeartbeatCounters { sent: 77, stranger: 3, ..Default::default() },
+            log: LogCounters { applied_index: 9, transactions: Some(8) },
+            peers: vec![PeerCounters {
+                address: "127.0.0.1:9002".into(),
+                connected: true,
+                sent: 1500,
+                stale_connections: 2,
+                rtt_smoothed_ns: 43_000,
+                ..Default::default()
+            }],
+            server: ServerCounters {
+                requests: 4321,
+                turned_away: vec![("full".into(), 4), ("late".into(), 1)],
+                ..Default::default()
+            },
+            not_ready: Some("this node is stopping".into()),
             uptime_ms: 1500,
         }
     }
@@ -211,11 +311,25 @@ mod tests {
     }
 
     #[test]
+    fn a_person_sees_what_passed_between_the_node_and_each_peer() {
+        let text = text(&status());
+        let peer = text.lines().find(|line| line.starts_with("127.0.0.1:9002")).unwrap();
+        let peer: Vec<&str> = peer.split_whitespace().collect();
+        assert_eq!(peer[..4], ["127.0.0.1:9002", "up", "1,500", "0"]);
+        assert!(peer.ends_with(&["43", "us"]), "{text}");
+        assert!(text.contains("4,321 came in") && text.contains("5 turned away"), "{text}");
+        assert!(text.contains("77 sent, 0 heard, 3 ignored"), "{text}");
+        assert!(text.ends_with("ready      no: this node is stopping\n"), "{text}");
+    }
+
+    #[test]
     fn json_has_states_in_words() {
         let json = serde_json::to_value(status()).unwrap();
         assert_eq!(json["members"][2]["state"], "DEAD");
         assert_eq!(json["members"][1]["suspect"], true);
         assert_eq!(json["members"][0]["silent_ms"], serde_json::Value::Null);
         assert_eq!(json["store"]["rows"], 1_000_000);
+        assert_eq!(json["peers"][0]["stale_connections"], 2);
+        assert_eq!(json["server"]["refused"], serde_json::json!({}));
     }
 }

@@ -12,7 +12,7 @@ use zepto_core::limits::{
 };
 use zepto_tools::feed::csv::HEADER;
 use zepto_tools::feed::decimal::Units;
-use zepto_tools::feed::{CsvFeed, Fault, Feed, FeedError, OnBadLine, Row};
+use zepto_tools::feed::{CsvFeed, Fault, Feed, FeedError, OnBadRow, Place, Row};
 
 type Bytes = io::Cursor<Vec<u8>>;
 
@@ -38,7 +38,7 @@ fn drain(feed: &mut CsvFeed, max: usize) -> (Vec<Row>, Result<(), FeedError>) {
 }
 
 fn strict(input: impl AsRef<[u8]>) -> Result<(CsvFeed, Vec<Row>), FeedError> {
-    let mut feed = CsvFeed::from_reader("in.csv", bytes(input), OnBadLine::Fail)?;
+    let mut feed = CsvFeed::from_reader("in.csv", bytes(input), OnBadRow::Fail)?;
     let (rows, result) = drain(&mut feed, 3);
     result.map(|()| (feed, rows))
 }
@@ -60,8 +60,14 @@ fn rows_have_the_values_of_their_lines_and_names_in_order_of_appearance() {
          0,\u{20bf},fill,1,1\n9,A,clear,0,0\n9,A,other,0,0\n",
     );
     let (feed, rows) = strict(&input).unwrap();
-    let row =
-        |event_time_ns, symbol, kind, price, size| Row { event_time_ns, symbol, kind, price, size };
+    let row = |event_time_ns, symbol, kind, price, size| Row {
+        event_time_ns,
+        symbol,
+        kind,
+        price,
+        size,
+        ..Row::default()
+    };
     let unit = 1_000_000_000;
     assert_eq!(
         rows,
@@ -163,14 +169,14 @@ fn every_malformed_line_is_an_error_with_file_line_and_reason() {
     for (line, fault, field) in malformed() {
         let input =
             [with_header(&format!("{GOOD}\n")).as_bytes(), &line, b"\n1,Z,bid,1,1\n"].concat();
-        let mut feed = CsvFeed::from_reader("dir/in.csv", bytes(&input), OnBadLine::Fail).unwrap();
+        let mut feed = CsvFeed::from_reader("dir/in.csv", bytes(&input), OnBadRow::Fail).unwrap();
         let (rows, result) = drain(&mut feed, 100);
         let text = String::from_utf8_lossy(&line);
         let error = result.expect_err(&text);
         assert_eq!(rows.len(), 1, "rows before the error are delivered: {text}");
         match &error {
-            FeedError::Line { file, bad } => {
-                assert_eq!((&**file, bad.line), ("dir/in.csv", 3), "{text}");
+            FeedError::Row { file, bad } => {
+                assert_eq!((&**file, bad.place), ("dir/in.csv", Place::Line(3)), "{text}");
                 assert_eq!((bad.fault, &*bad.field), (fault, &*field), "{text}");
             }
             other => panic!("{text}: {other}"),
@@ -192,7 +198,7 @@ fn skipped_lines_are_counted_by_reason_and_the_rest_is_read() {
         input.extend_from_slice(format!("\n{GOOD}\r\n").as_bytes());
     }
     for input in [input.clone(), zstd(&input)] {
-        let mut feed = CsvFeed::from_reader("in.csv", bytes(&input), OnBadLine::Skip).unwrap();
+        let mut feed = CsvFeed::from_reader("in.csv", bytes(&input), OnBadRow::Skip).unwrap();
         let (rows, result) = drain(&mut feed, 5);
         result.unwrap();
         assert_eq!(rows.len(), cases.len());
@@ -205,7 +211,10 @@ fn skipped_lines_are_counted_by_reason_and_the_rest_is_read() {
         }
         assert_eq!(skipped.first().len(), FEED_SKIPPED_KEPT_MAX);
         for (index, (bad, case)) in skipped.first().iter().zip(&cases).enumerate() {
-            assert_eq!((bad.line, bad.fault, &bad.field), (2 + 2 * index as u64, case.1, &case.2));
+            assert_eq!(
+                (bad.place, bad.fault, &bad.field),
+                (Place::Line(2 + 2 * index as u64), case.1, &case.2)
+            );
         }
     }
 }
@@ -213,13 +222,14 @@ fn skipped_lines_are_counted_by_reason_and_the_rest_is_read() {
 #[test]
 fn empty_lines_in_the_middle_are_each_reported_where_they_stand() {
     let input = with_header("\n\n\nbad\n\n1,A,bid,1,1\n\n\n");
-    let mut feed = CsvFeed::from_reader("in.csv", bytes(&input), OnBadLine::Skip).unwrap();
+    let mut feed = CsvFeed::from_reader("in.csv", bytes(&input), OnBadRow::Skip).unwrap();
     let (rows, result) = drain(&mut feed, 1);
     result.unwrap();
     assert_eq!(rows.len(), 1);
-    let lines: Vec<_> = feed.skipped().first().iter().map(|bad| (bad.line, bad.fault)).collect();
+    let lines: Vec<_> = feed.skipped().first().iter().map(|bad| (bad.place, bad.fault)).collect();
     let blank = Fault::Blank;
-    assert_eq!(lines, [(2, blank), (3, blank), (4, blank), (5, Fault::FieldCount), (6, blank)]);
+    let expected = [(2, blank), (3, blank), (4, blank), (5, Fault::FieldCount), (6, blank)];
+    assert_eq!(lines, expected.map(|(line, fault)| (Place::Line(line), fault)));
 }
 
 #[test]
@@ -228,11 +238,11 @@ fn a_huge_line_is_one_error_whatever_its_length() {
     let input = with_header(&format!("{GOOD}\n{huge}\n{GOOD}\n{huge}"));
     for input in [input.clone().into_bytes(), zstd(&input)] {
         assert!(strict_error(&input).starts_with("in.csv:3: line longer than 4096 bytes: `999"));
-        let mut feed = CsvFeed::from_reader("in.csv", bytes(&input), OnBadLine::Skip).unwrap();
+        let mut feed = CsvFeed::from_reader("in.csv", bytes(&input), OnBadRow::Skip).unwrap();
         let (rows, result) = drain(&mut feed, 10);
         result.unwrap();
         assert_eq!((rows.len(), feed.skipped().total()), (2, 2));
-        assert_eq!(feed.skipped().first()[1].line, 5);
+        assert_eq!(feed.skipped().first()[1].place, Place::Line(5));
     }
     let no_header = "x".repeat(4 * CSV_BUFFER_BYTES);
     assert!(strict_error(no_header).starts_with("in.csv:1: expected the header"));
@@ -253,22 +263,24 @@ fn what_is_no_feed_is_named() {
         let error = strict_error(format!("{first}\n{GOOD}\n"));
         assert_eq!(error, format!("in.csv:1: {expected}, found `{shown}`"));
     }
-    let formats: [(&[u8], &str); 8] = [
+    let formats: [(&[u8], &str); 7] = [
         (b"\x1f\x8b\x08\x00rest", "compressed with gzip"),
         (b"\xfd7zXZ\x00rest", "compressed with xz"),
         (b"BZh91AY", "compressed with bzip2"),
         (b"\x04\x22\x4d\x18rest", "compressed with lz4"),
         (b"PK\x03\x04rest", "a zip archive"),
         (b"PAR1rest", "a Parquet file"),
-        (b"DBN\x01rest", "in Databento Binary Encoding"),
         (b"\xff\xfet\x00s\x00", "UTF-16 text"),
     ];
     for (input, what) in formats {
         let error = strict_error(input);
         assert_eq!(
             error,
-            format!("in.csv: is {what}; expected CSV, plain or compressed with zstd")
+            format!("in.csv: is {what}; expected CSV or DBN, plain or compressed with zstd")
         );
+    }
+    for input in [b"DBN\x01rest".to_vec(), zstd(b"DBN\x01rest")] {
+        assert_eq!(strict_error(input), "in.csv: is in Databento Binary Encoding, not CSV");
     }
 }
 
@@ -309,7 +321,7 @@ fn zstd_data_that_is_damaged_or_followed_by_something_else_is_an_error() {
 
 #[test]
 fn names_that_are_no_files_are_said_to_be_none() {
-    let open = |path: &Path| CsvFeed::open(path, OnBadLine::Fail).err().unwrap().to_string();
+    let open = |path: &Path| CsvFeed::open(path, OnBadRow::Fail).err().unwrap().to_string();
     let dir = tempfile::tempdir().unwrap();
     let shown = dir.path().display();
     assert_eq!(open(dir.path()), format!("{shown}: is a directory, not a file"));
@@ -332,7 +344,7 @@ fn progress_counts_the_bytes_of_the_file_and_ends_at_its_length() {
     for (name, content) in [("a.zst", plain.clone().into_bytes()), ("b.csv", zstd(&plain))] {
         let path = dir.path().join(name);
         fs::write(&path, &content).unwrap();
-        let mut feed = CsvFeed::open(&path, OnBadLine::Fail).unwrap();
+        let mut feed = CsvFeed::open(&path, OnBadRow::Fail).unwrap();
         assert_eq!(feed.progress().total, Some(content.len() as u64));
         let mut before = feed.progress().done;
         let mut rows = Vec::new();
@@ -377,11 +389,11 @@ fn an_error_of_the_device_is_told_from_damage_after_all_rows_before_it() {
         // A device may fail with any kind, the one of a cut-off file included.
         for kind in [io::ErrorKind::TimedOut, io::ErrorKind::UnexpectedEof] {
             let source = flaky(&input, 7, Some(kind));
-            let mut feed = CsvFeed::from_reader("pipe", source, OnBadLine::Skip).unwrap();
+            let mut feed = CsvFeed::from_reader("pipe", source, OnBadRow::Skip).unwrap();
             let (rows, result) = drain(&mut feed, 4);
             let error = result.unwrap_err();
             assert_eq!(rows.len(), 10);
-            assert!(matches!(error, FeedError::Read { line: 11, .. }), "{error}");
+            assert!(matches!(error, FeedError::Read { after: Place::Line(11), .. }), "{error}");
         }
     }
 }
@@ -390,7 +402,7 @@ fn an_error_of_the_device_is_told_from_damage_after_all_rows_before_it() {
 fn a_feed_gives_what_it_has_rather_than_wait_for_more() {
     let (reader, mut writer) = io::pipe().unwrap();
     writer.write_all(with_header(&format!("{GOOD}\n{GOOD}\n1,A,tr")).as_bytes()).unwrap();
-    let mut feed = CsvFeed::from_reader("pipe", reader, OnBadLine::Fail).unwrap();
+    let mut feed = CsvFeed::from_reader("pipe", reader, OnBadRow::Fail).unwrap();
     let mut rows = Vec::new();
     // The pipe is open and silent: a feed that insisted on more would hang here.
     assert_eq!(feed.next_batch(&mut rows, 1000).unwrap(), 2);
@@ -425,11 +437,11 @@ proptest! {
                 order.push(symbol);
             }
             let symbol = order.iter().position(|seen| *seen == symbol).unwrap() as u32;
-            expected.push(Row { event_time_ns, symbol, kind, price, size });
+            expected.push(Row { event_time_ns, symbol, kind, price, size, ..Row::default() });
         }
         let input = if is_zstd { zstd(&text) } else { text.into_bytes() };
         let source = flaky(&input, piece, None);
-        let mut feed = CsvFeed::from_reader("in.csv", source, OnBadLine::Fail).unwrap();
+        let mut feed = CsvFeed::from_reader("in.csv", source, OnBadRow::Fail).unwrap();
         let (read, result) = drain(&mut feed, max);
         prop_assert!(result.is_ok());
         prop_assert_eq!(read, expected);
@@ -451,7 +463,7 @@ proptest! {
         let body = body.concat();
         let input = [with_header("").as_bytes(), &body].concat();
         let source = flaky(&input, piece, None);
-        let mut feed = CsvFeed::from_reader("in.csv", source, OnBadLine::Skip).unwrap();
+        let mut feed = CsvFeed::from_reader("in.csv", source, OnBadRow::Skip).unwrap();
         let (rows, result) = drain(&mut feed, 7);
         prop_assert!(result.is_ok());
         // Lines by another way: empty ones at the end do not count.

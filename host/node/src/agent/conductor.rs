@@ -4,6 +4,7 @@
 //! look dead; and it sends only while every other agent makes progress, so a node that hangs falls
 //! silent. What it thinks goes out as transitions over a bounded queue; deciding is the log's.
 
+use crate::agent::beats::Beats;
 use arc_swap::ArcSwap;
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use zepto_core::heartbeat::{BYTES, Heartbeat, Trailer};
 use zepto_core::time::Nanos;
 use zepto_core::topology::MemberState;
 use zepto_core::{Incarnation, NodeId};
+use zepto_rpc::HeartbeatKeys;
 
 /// What an observer thinks of one member, for others to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +61,12 @@ pub struct Setup {
     pub opinions: Opinions,
     /// Where changes of opinion go.
     pub transitions: Sender<Transition>,
+    /// What it counts.
+    pub beats: Arc<Beats>,
     /// Rounds of every other agent: each must have advanced between two heartbeats.
     pub progress: Box<dyn Fn() -> Vec<u64> + Send>,
+    /// Signs and checks packets, where there is a cluster secret.
+    pub keys: Option<HeartbeatKeys>,
     /// Clocks.
     pub env: Arc<dyn Env>,
 }
@@ -72,6 +78,7 @@ pub struct Conductor {
     watched: u64,
     seq: u64,
     sent: Option<Nanos>,
+    held_back: Option<Nanos>,
     progressed: Vec<u64>,
     undelivered: Vec<Transition>,
 }
@@ -91,6 +98,7 @@ impl Conductor {
             watched: u64::MAX,
             seq: 0,
             sent: None,
+            held_back: None,
             progressed: Vec::new(),
             undelivered: Vec::new(),
         })
@@ -105,6 +113,7 @@ impl Conductor {
         self.tell(changes);
         self.speak(now);
         self.publish();
+        self.setup.beats.round();
     }
 
     /// Takes up the members of the log.
@@ -152,13 +161,23 @@ impl Conductor {
         let heartbeat = match Heartbeat::decode(bytes) {
             Ok(heartbeat) => heartbeat,
             Err(error) => {
+                self.setup.beats.malformed();
                 tracing::debug!(%from, %error, "not a heartbeat");
                 return;
             }
         };
+        if let Some(keys) = &mut self.setup.keys
+            && !keys.accepts(bytes)
+        {
+            self.setup.beats.unauthenticated();
+            tracing::debug!(%from, "a heartbeat without proof of the cluster secret");
+            return;
+        }
         let incarnation = heartbeat.trailer.as_ref().map(|trailer| trailer.incarnation);
         let now = self.setup.env.now();
-        match self.detector.heard(heartbeat.node, incarnation, heartbeat.seq, now) {
+        let heard = self.detector.heard(heartbeat.node, incarnation, heartbeat.seq, now);
+        self.setup.beats.heard(heard.err());
+        match heard {
             Ok(change) => self.tell(change.into_iter().collect()),
             Err(why) => tracing::trace!(node = %heartbeat.node, %from, ?why, "ignored a heartbeat"),
         }
@@ -174,6 +193,11 @@ impl Conductor {
         let stuck = progress.len() == self.progressed.len()
             && progress.iter().zip(&self.progressed).any(|(now, before)| now == before);
         if stuck {
+            // Looked at in every round; counted once per interval that is skipped.
+            if self.held_back.is_none_or(|last| now.since(last) >= self.setup.profile.interval) {
+                self.held_back = Some(now);
+                self.setup.beats.held_back();
+            }
             return;
         }
         self.progressed = progress;
@@ -191,10 +215,15 @@ impl Conductor {
                 mac: [0; 16],
             }),
         };
-        let (bytes, length) = heartbeat.encode();
+        let (mut bytes, length) = heartbeat.encode();
+        if let Some(keys) = &mut self.setup.keys {
+            keys.sign(&mut bytes);
+        }
         for address in self.setup.addresses.load().values() {
             // Lost ones are what the suspicion time is for.
-            if let Err(error) = self.setup.socket.send_to(&bytes[..length], address) {
+            let sent = self.setup.socket.send_to(&bytes[..length], address);
+            self.setup.beats.sent(sent.is_ok());
+            if let Err(error) = sent {
                 tracing::trace!(%address, %error, "a heartbeat was not sent");
             }
         }

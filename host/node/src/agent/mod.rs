@@ -4,6 +4,7 @@
 //! ones in a seeded order. Agents talk through lanes and bounded queues, never through locks that
 //! are held across work.
 
+pub mod beats;
 pub mod conductor;
 pub mod idle;
 pub mod shard;

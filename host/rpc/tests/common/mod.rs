@@ -20,8 +20,9 @@ use tokio::time::Instant;
 use zepto_abi::Refusal;
 use zepto_rpc::frame::{Body, Frame, FrameReader, Kind, Unmetered, encode_frame};
 use zepto_rpc::{
-    Config, Connection, DrainReport, Failure, Handler, Hello, HelloRefusal, HelloReply, Identity,
-    LaneEnd, LaneFailure, LaneSink, PeerInfo, RefusedRange, Server, Welcome,
+    Authentication, ClusterSecret, Config, Connection, DrainReport, Failure, Handler, Hello,
+    HelloRefusal, HelloReply, Identity, LaneEnd, LaneFailure, LaneSink, PeerInfo, RefusedRange,
+    Server, Welcome,
 };
 
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -64,6 +65,8 @@ pub struct TestHandler {
     pub closed: AtomicUsize,
     pub effects: Mutex<BTreeMap<Vec<u8>, usize>>,
     pub lanes: Mutex<VecDeque<NextLane>>,
+    /// What the peer of the last call had proved.
+    pub authentication: Mutex<Option<Authentication>>,
 }
 
 pub struct AnySink(Box<dyn LaneSink>);
@@ -101,11 +104,12 @@ impl Handler for TestHandler {
 
     async fn call(
         &self,
-        _: Arc<PeerInfo>,
+        peer: Arc<PeerInfo>,
         request: Vec<u8>,
         _: Instant,
     ) -> Result<Vec<u8>, Failure> {
         self.started.fetch_add(1, Ordering::SeqCst);
+        *self.authentication.lock().unwrap() = Some(peer.authentication);
         let number = || u16::from_le_bytes([request[1], request[2]]);
         match request.first() {
             Some(&SLEEP) => tokio::time::sleep(ms(u64::from(number()))).await,
@@ -173,6 +177,23 @@ impl Node {
 
 pub fn hello() -> Hello {
     Hello::new(Identity { cluster: Some(1), ..Identity::client("test") })
+}
+
+/// Keys for tests; the shortest that are taken.
+pub const OLD_KEY: &str = "old-key-0123456789abcdef01234567";
+pub const NEW_KEY: &str = "new-key-0123456789abcdef01234567";
+
+/// A file with these keys, to be written again, and what a process makes of it.
+pub fn secret_file(keys: &[&str]) -> (tempfile::NamedTempFile, ClusterSecret) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), keys.join("\n")).expect("a file");
+    let secret = ClusterSecret::open(file.path()).expect("valid keys");
+    (file, secret)
+}
+
+/// The default configuration with a secret of one key.
+pub fn secure(key: &str) -> Config {
+    Config { secret: Some(secret_file(&[key]).1), ..Config::default() }
 }
 
 pub async fn connect(address: &str, config: Config) -> Connection {

@@ -44,6 +44,7 @@ pub(super) struct Cluster {
     dir: TempDir,
     nodes: Vec<Node>,
     memory: Option<String>,
+    secret_file: Option<PathBuf>,
 }
 
 /// What a node prints when it serves.
@@ -54,10 +55,13 @@ struct Announcement {
 
 impl Cluster {
     /// A cluster without nodes, and a directory for them.
-    pub(super) fn new(memory: Option<String>) -> Result<Self, Failure> {
+    pub(super) fn new(
+        memory: Option<String>,
+        secret_file: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
         let dir = tempfile::Builder::new().prefix("zepto-demo-").tempdir();
         let dir = dir.map_err(|error| Failure::failed("no temporary directory", error))?;
-        Ok(Self { dir, nodes: Vec::new(), memory })
+        Ok(Self { dir, nodes: Vec::new(), memory, secret_file })
     }
 
     /// The names and addresses of the nodes, the keeper of the log first.
@@ -101,6 +105,9 @@ impl Cluster {
         command.arg(self.dir.path().join(name));
         if let Some(memory) = &self.memory {
             command.args(["--memory", memory]);
+        }
+        if let Some(file) = &self.secret_file {
+            command.arg("--secret-file").arg(file);
         }
         if let Some(first) = self.nodes.first() {
             command.args(["--seed", &first.address]);

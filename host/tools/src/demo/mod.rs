@@ -22,10 +22,11 @@ use zepto_core::limits::SYMBOLS_MAX;
 use zepto_core::topology::{MemberState, Placement};
 
 use crate::failure::Failure;
-use crate::feed::{CsvFeed, Feed, FeedError, GeneratedFeed, OnBadLine};
-use crate::feed_cmd::rest;
+use crate::feed::{self, Feed, FeedError, GeneratedFeed, OnBadRow};
+use crate::feed_cmd::{rest, tell_left_out};
 use crate::format;
 use crate::pump::{self, Gauges, PumpError, Pumped, Target};
+use crate::secret::SecretArgs;
 use crate::signal::Signals;
 use crate::tally::Tally;
 use cluster::Cluster;
@@ -79,10 +80,10 @@ pub struct DemoArgs {
     /// Seed of the generated ticks: the same seed gives the same ticks
     #[arg(long, value_name = "X", default_value_t = 1, conflicts_with = "input")]
     pub seed: u64,
-    /// Feed a file instead, CSV, plain or compressed with zstd
+    /// Feed a file instead, CSV or DBN, plain or compressed with zstd
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// Count and report malformed lines of the file instead of stopping at the first
+    /// Count and report malformed lines or records of the file instead of stopping at the first
     #[arg(long, requires = "input")]
     pub skip_bad: bool,
     /// Memory for ticks of each node [default: 1GiB]
@@ -94,6 +95,9 @@ pub struct DemoArgs {
     /// Print the result as one JSON object on the last line
     #[arg(long)]
     pub json: bool,
+    /// What the nodes prove to each other
+    #[command(flatten)]
+    pub secret: SecretArgs,
 }
 
 /// The result, in the shape in which it is printed.
@@ -126,7 +130,9 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     // Before anything is started: most mistakes are here.
     let feed = open(&args)?;
     let mut signals = Signals::listen()?;
-    let mut cluster = Cluster::new(args.memory.clone())?;
+    args.secret.read()?;
+    let secret_file = args.secret.secret_file.clone();
+    let mut cluster = Cluster::new(args.memory.clone(), secret_file)?;
     let display = Display::new(args.nodes.into());
     let gauges = Arc::new(Gauges::default());
     let result = tokio::select! {
@@ -148,9 +154,9 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
 }
 
 fn open(args: &DemoArgs) -> Result<Box<dyn Feed>, Failure> {
-    let on_bad_line = if args.skip_bad { OnBadLine::Skip } else { OnBadLine::Fail };
+    let on_bad_row = if args.skip_bad { OnBadRow::Skip } else { OnBadRow::Fail };
     let feed = match &args.input {
-        Some(path) => CsvFeed::open(path, on_bad_line).map(|feed| Box::new(feed) as Box<dyn Feed>),
+        Some(path) => feed::open(path, on_bad_row),
         None => GeneratedFeed::new(args.ticks, args.symbols, args.seed)
             .map(|feed| Box::new(feed) as Box<dyn Feed>),
     };
@@ -171,7 +177,7 @@ async fn drive(
             // A node's death shows in many ways; which node it was says more than all of them.
             match timeout(DEATH_SHOWS_WITHIN, cluster.first_exit()).await {
                 Ok(death) => Err(death),
-                Err(_) => Err(name_silent(failure, &cluster.members()).await),
+                Err(_) => Err(name_silent(args, failure, &cluster.members()).await),
             }
         }
         proven => proven,
@@ -179,10 +185,14 @@ async fn drive(
 }
 
 /// Adds the nodes that live and do not answer, if there are any.
-async fn name_silent(failure: Failure, members: &[(String, String)]) -> Failure {
+async fn name_silent(args: &DemoArgs, failure: Failure, members: &[(String, String)]) -> Failure {
+    let secret = match args.secret.read() {
+        Ok(secret) => secret,
+        Err(unreadable) => return unreadable,
+    };
     let mut silent = Vec::new();
     for (name, address) in members.iter().filter(|(_, address)| !address.is_empty()) {
-        if ask_once(address, &Request::Ping, PING_WITHIN).await.is_err() {
+        if ask_once(address, secret, &Request::Ping, PING_WITHIN).await.is_err() {
             silent.push(name.as_str());
         }
     }
@@ -221,15 +231,13 @@ async fn prove(
     gauges: &Arc<Gauges>,
 ) -> Result<Proven, Failure> {
     let addresses: Vec<String> = members.iter().map(|(_, address)| address.clone()).collect();
-    let client = form(&addresses, display).await?;
+    let client = form(args, &addresses, display).await?;
     display.say("feeding");
     let progress = feed.progress();
     let fed = feed_all(client.clone(), feed, Arc::clone(gauges));
     let fed = while_shown(display, &client, &addresses, gauges, progress, fed).await;
     let Fed { pumped, tally, feed } = fed?;
-    if feed.skipped().total() > 0 {
-        eprintln!("{}", feed.skipped());
-    }
+    tell_left_out(&*feed);
     if let Err(error) = &pumped.end {
         return Err(Failure::failed("demo", explained(error)));
     }
@@ -254,18 +262,22 @@ async fn prove(
 
 fn explained(error: &PumpError) -> String {
     match error {
-        PumpError::Feed(FeedError::Line { .. }) => {
-            format!("{error}; repair it, or give --skip-bad to count and report such lines")
+        PumpError::Feed(FeedError::Row { .. }) => {
+            format!("{error}; repair it, or give --skip-bad to count and report what is malformed")
         }
         _ => error.to_string(),
     }
 }
 
 /// Connects, and waits until every node has its share of the partitions.
-async fn form(addresses: &[String], display: &Display) -> Result<Client, Failure> {
+async fn form(args: &DemoArgs, addresses: &[String], display: &Display) -> Result<Client, Failure> {
     display.say("waiting until every node has its partitions");
-    let options =
-        ClientOptions { seeds: addresses.to_vec(), name: "demo".into(), shared_memory: true };
+    let options = ClientOptions {
+        seeds: addresses.to_vec(),
+        name: "demo".into(),
+        shared_memory: true,
+        secret: args.secret.read()?.cloned(),
+    };
     let failed = |error| Failure::of_client("demo", &error);
     let client = Client::connect(options, CONNECT_WITHIN).await.map_err(failed)?;
     let nodes = addresses.len();

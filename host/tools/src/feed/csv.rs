@@ -8,26 +8,17 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::error::{BadLine, Fault, FeedError, Skipped, clip};
+use super::error::{BadRow, Fault, FeedError, Place, Skipped, clip};
 use super::line;
 use super::names::{NameError, Names};
 use super::source::{self, Source};
 use super::window::{Next, Window};
-use super::{Feed, Progress, ProgressUnit, Row};
+use super::{Feed, Notes, OnBadRow, Progress, ProgressUnit, Row};
 
 /// The first line of every CSV feed.
 pub const HEADER: &str = "ts_ns,symbol,kind,price,size";
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// What to do with a malformed line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnBadLine {
-    /// End the feed with [`FeedError::Line`].
-    Fail,
-    /// Leave it out, and count it in [`Feed::skipped`].
-    Skip,
-}
 
 /// A feed from a CSV file, a pipe or standard input.
 pub struct CsvFeed {
@@ -44,9 +35,10 @@ impl CsvFeed {
     ///
     /// # Errors
     /// Every [`FeedError`] that says "Nothing was read", and those of reading.
-    pub fn open(path: &Path, on_bad_line: OnBadLine) -> Result<Self, FeedError> {
+    pub fn open(path: &Path, on_bad_row: OnBadRow) -> Result<Self, FeedError> {
         let (file, raw, total_bytes) = source::open(path)?;
-        Self::start(file, raw, total_bytes, on_bad_line)
+        let source = Source::new(&file, raw)?;
+        Self::start(file, source, total_bytes, on_bad_row)
     }
 
     /// Reads from anything; `file` is what errors call it.
@@ -56,19 +48,22 @@ impl CsvFeed {
     pub fn from_reader(
         file: &str,
         reader: impl Read + Send + 'static,
-        on_bad_line: OnBadLine,
+        on_bad_row: OnBadRow,
     ) -> Result<Self, FeedError> {
-        Self::start(file.to_owned(), Box::new(reader), None, on_bad_line)
+        let source = Source::new(file, Box::new(reader))?;
+        Self::start(file.to_owned(), source, None, on_bad_row)
     }
 
-    fn start(
+    pub(super) fn start(
         file: String,
-        raw: Box<dyn Read + Send>,
+        source: Source,
         total_bytes: Option<u64>,
-        on_bad_line: OnBadLine,
+        on_bad_row: OnBadRow,
     ) -> Result<Self, FeedError> {
-        let source = Source::new(&file, raw)?;
-        let rows = Rows::new(file, on_bad_line);
+        if source.is_dbn() {
+            return Err(FeedError::NotCsv { file });
+        }
+        let rows = Rows::new(file, on_bad_row);
         let mut feed = Self { source, window: Window::new(), rows, total_bytes, failed: false };
         feed.check_header()?;
         Ok(feed)
@@ -96,7 +91,7 @@ impl CsvFeed {
     fn fill(&mut self) -> Result<(), FeedError> {
         let Self { source, window, rows, .. } = self;
         let filled = window.fill(|buffer| source.read(buffer));
-        filled.map_err(|error| source.error(&rows.file, rows.line, error))
+        filled.map_err(|error| source.error(&rows.file, Place::Line(rows.line), error))
     }
 
     /// [`Feed::next_batch`] of a feed that has not failed.
@@ -143,14 +138,20 @@ impl Feed for CsvFeed {
     fn skipped(&self) -> &Skipped {
         &self.rows.skipped
     }
+
+    fn notes(&self) -> &Notes {
+        &self.rows.notes
+    }
 }
 
 /// Lines to rows, and the account of those that are none.
 struct Rows {
     file: String,
-    on_bad_line: OnBadLine,
+    on_bad_row: OnBadRow,
     names: Names,
     skipped: Skipped,
+    /// Always empty: every line is a row or malformed.
+    notes: Notes,
     /// The number of the last line that was taken, counted from 1.
     line: u64,
     /// Empty lines that nothing has followed yet.
@@ -158,9 +159,9 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(file: String, on_bad_line: OnBadLine) -> Self {
-        let (names, skipped) = (Names::new(), Skipped::default());
-        Self { file, on_bad_line, names, skipped, line: 0, blank: 0 }
+    fn new(file: String, on_bad_row: OnBadRow) -> Self {
+        let (names, skipped, notes) = (Names::new(), Skipped::default(), Notes::default());
+        Self { file, on_bad_row, names, skipped, notes, line: 0, blank: 0 }
     }
 
     #[inline]
@@ -181,11 +182,12 @@ impl Rows {
             Ok(symbol) => symbol,
             Err(NameError::Fault(fault)) => return self.refuse(self.line, fault, parsed.symbol),
             Err(NameError::TooMany) => {
-                return Err(FeedError::TooManySymbols { file: self.file.clone(), line: self.line });
+                let (file, place) = (self.file.clone(), Place::Line(self.line));
+                return Err(FeedError::TooManySymbols { file, place });
             }
         };
         let line::Line { event_time_ns, kind, price, size, .. } = parsed;
-        out.push(Row { event_time_ns, symbol, kind, price, size });
+        out.push(Row { event_time_ns, symbol, kind, price, size, ..Row::default() });
         Ok(())
     }
 
@@ -205,13 +207,7 @@ impl Rows {
 
     #[cold]
     fn refuse(&mut self, line: u64, fault: Fault, field: &[u8]) -> Result<(), FeedError> {
-        let bad = BadLine { line, fault, field: clip(field) };
-        match self.on_bad_line {
-            OnBadLine::Fail => Err(FeedError::Line { file: self.file.clone(), bad }),
-            OnBadLine::Skip => {
-                self.skipped.count(bad);
-                Ok(())
-            }
-        }
+        let bad = BadRow { place: Place::Line(line), fault, field: clip(field) };
+        self.skipped.refuse(self.on_bad_row, &self.file, bad)
     }
 }

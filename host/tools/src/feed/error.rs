@@ -1,6 +1,6 @@
-//! What can be wrong with a feed, and the account of lines that were skipped.
+//! What can be wrong with a feed, and the account of lines and records that were skipped.
 //!
-//! A line has a [`Fault`] (its reason, a closed list that can be counted); a feed has a
+//! A line or record has a [`Fault`] (its reason, a closed list that can be counted); a feed has a
 //! [`FeedError`]. Text from the input is escaped and clipped before it is repeated, so that a
 //! hostile file can neither flood nor rewrite a terminal.
 
@@ -14,7 +14,34 @@ use zepto_core::limits::{
     SYMBOLS_MAX,
 };
 
+use super::OnBadRow;
 use super::csv::HEADER;
+
+/// Where in a feed something is, counted from 1: zero is before the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A line of a CSV feed, the header included.
+    Line(u64),
+    /// A record of a DBN feed, the metadata not included.
+    Record(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(number) => write!(f, "line {number}"),
+            Self::Record(number) => write!(f, "record {number}"),
+        }
+    }
+}
+
+/// A file and a place in it: `file:3` is what editors take for a line.
+fn at(file: &str, place: Place) -> String {
+    match place {
+        Place::Line(number) => format!("{file}:{number}"),
+        Place::Record(_) => format!("{file}: {place}"),
+    }
+}
 
 /// Why a feed cannot go on. Every variant ends the feed; rows before it were delivered.
 #[derive(Debug, Error)]
@@ -43,7 +70,7 @@ pub enum FeedError {
         file: String,
     },
     /// The file is in a format that is recognised but not read. Nothing was read.
-    #[error("{file}: is {what}; expected CSV, plain or compressed with zstd")]
+    #[error("{file}: is {what}; expected CSV or DBN, plain or compressed with zstd")]
     Format {
         /// The file as the user named it.
         file: String,
@@ -58,47 +85,88 @@ pub enum FeedError {
         /// The first line, escaped and clipped.
         found: String,
     },
-    /// A line is malformed, and skipping was not asked for. Repair the line, or skip.
-    #[error("{file}:{bad}")]
-    Line {
+    /// A feed that was asked to be CSV is DBN. Nothing was read.
+    #[error("{file}: is in Databento Binary Encoding, not CSV")]
+    NotCsv {
         /// The file as the user named it.
         file: String,
-        /// Line, reason and field.
-        bad: BadLine,
+    },
+    /// A version of DBN that is not read. Nothing was read.
+    #[error("{file}: is DBN version {version}; versions 1 to 3 are read")]
+    DbnVersion {
+        /// The file as the user named it.
+        file: String,
+        /// Its version.
+        version: u8,
+    },
+    /// A DBN file whose records are no ticks, or not only of one kind. Nothing was read.
+    #[error("{file}: holds {schema}; of DBN, the schemas trades, mbp-1 and mbo are read")]
+    DbnSchema {
+        /// The file as the user named it.
+        file: String,
+        /// What it holds.
+        schema: String,
+    },
+    /// The metadata of a DBN file is malformed or beyond a limit. Nothing was read.
+    #[error("{file}: the DBN metadata is malformed: {reason}")]
+    DbnMetadata {
+        /// The file as the user named it.
+        file: String,
+        /// Why, escaped and clipped where it repeats the file.
+        reason: String,
+    },
+    /// A record of a DBN file has a length that no record has, so nobody can tell where the next
+    /// one begins. Skipping does not help.
+    #[error("{file}: record {record} claims {bytes} bytes: the rest of the file cannot be read")]
+    DbnLength {
+        /// The file as the user named it.
+        file: String,
+        /// Its number, counted from 1.
+        record: u64,
+        /// Its length, as it says.
+        bytes: usize,
+    },
+    /// A line or record is malformed, and skipping was not asked for. Repair it, or skip.
+    #[error("{}: {}", at(.file, .bad.place), .bad.what())]
+    Row {
+        /// The file as the user named it.
+        file: String,
+        /// Place, reason and field.
+        bad: BadRow,
     },
     /// More different symbols than a cluster can intern. Skipping does not help.
-    #[error("{file}:{line}: more than {SYMBOLS_MAX} different symbols")]
+    #[error("{}: more than {SYMBOLS_MAX} different symbols", at(.file, *.place))]
     TooManySymbols {
         /// The file as the user named it.
         file: String,
-        /// The line with the symbol that is one too many, counted from 1.
-        line: u64,
+        /// Where the symbol is that is one too many.
+        place: Place,
     },
     /// Reading failed underway. Worth a retry from the start if the device recovers.
-    #[error("{file}: cannot read on after line {line}: {source}")]
+    #[error("{file}: cannot read on after {after}: {source}")]
     Read {
         /// The file as the user named it.
         file: String,
-        /// The last line that was read, counted from 1.
-        line: u64,
+        /// The last line or record that was read.
+        after: Place,
         /// What the operating system says.
         source: io::Error,
     },
     /// The compressed data ends before its end mark: the file was cut, or is still being written.
-    #[error("{file}: the zstd data is cut off after line {line}")]
+    #[error("{file}: the zstd data is cut off after {after}")]
     Truncated {
         /// The file as the user named it.
         file: String,
-        /// The last line that was read, counted from 1.
-        line: u64,
+        /// The last line or record that was read.
+        after: Place,
     },
     /// The compressed data is damaged, or something else follows it.
-    #[error("{file}: the zstd data is damaged after line {line}: {source}")]
+    #[error("{file}: the zstd data is damaged after {after}: {source}")]
     Corrupt {
         /// The file as the user named it.
         file: String,
-        /// The last line that was read, counted from 1.
-        line: u64,
+        /// The last line or record that was read.
+        after: Place,
         /// What the decoder says.
         source: io::Error,
     },
@@ -116,7 +184,7 @@ pub enum FeedError {
     },
 }
 
-/// What is wrong with a line. Closed, so that skipped lines can be counted by reason.
+/// What is wrong with a line or record. Closed, so that skipped ones can be counted by reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Fault {
@@ -154,6 +222,24 @@ pub enum Fault {
     SizeOverflow,
     /// The size is below zero.
     SizeNegative,
+    /// The file ends within the record.
+    RecordTruncated,
+    /// The record is shorter than its type, or no whole number of words.
+    RecordLength,
+    /// A type of record that DBN does not have.
+    RecordType,
+    /// A market event of another schema than the file's.
+    RecordSchema,
+    /// The action is none of those that DBN has.
+    ActionUnknown,
+    /// The side is none of those that DBN has.
+    SideUnknown,
+    /// The record has no event time.
+    TimeUndefined,
+    /// A trade or a fill has no price.
+    PriceUndefined,
+    /// An event that must have a size has none.
+    SizeUndefined,
 }
 
 impl fmt::Display for Fault {
@@ -180,53 +266,85 @@ impl fmt::Display for Fault {
             Self::SizeTooFine => f.write_str("size has more than 9 decimals"),
             Self::SizeOverflow => f.write_str("size does not fit 64 bits in units of 1e-9"),
             Self::SizeNegative => f.write_str("size is negative"),
+            Self::RecordTruncated => f.write_str("the file ends within the record"),
+            Self::RecordLength => f.write_str("the record has not the length of its type"),
+            Self::RecordType => f.write_str("no record of DBN has this type"),
+            Self::RecordSchema => f.write_str("the record is not of the file's schema"),
+            Self::ActionUnknown => f.write_str("action is none of A, C, F, M, N, R, T"),
+            Self::SideUnknown => f.write_str("side is none of A, B, N"),
+            Self::TimeUndefined => f.write_str("ts_event is undefined"),
+            Self::PriceUndefined => f.write_str("a trade or fill has no price"),
+            Self::SizeUndefined => f.write_str("size is undefined"),
         }
     }
 }
 
-/// A malformed line, as it is reported.
+/// A malformed line or record, as it is reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadLine {
-    /// Its number, counted from 1, the header included.
-    pub line: u64,
+pub struct BadRow {
+    /// Where it is.
+    pub place: Place,
     /// Its reason.
     pub fault: Fault,
     /// The offending field, or the line where no field is to blame; escaped and clipped.
     pub field: String,
 }
 
-impl fmt::Display for BadLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.line, self.fault)?;
-        if self.field.is_empty() { Ok(()) } else { write!(f, ": `{}`", self.field) }
+impl BadRow {
+    /// The reason and the field.
+    fn what(&self) -> String {
+        let Self { fault, field, .. } = self;
+        if field.is_empty() { fault.to_string() } else { format!("{fault}: `{field}`") }
     }
 }
 
-/// Malformed lines that were left out: all counted by reason, the first few kept.
+impl fmt::Display for BadRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what())
+    }
+}
+
+/// Malformed lines or records that were left out: all counted by reason, the first few kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
     counts: BTreeMap<Fault, u64>,
-    first: Vec<BadLine>,
+    first: Vec<BadRow>,
 }
 
 impl Skipped {
-    /// How many lines in all.
+    /// How many in all.
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    /// How many lines per reason; reasons that did not occur are absent.
+    /// How many per reason; reasons that did not occur are absent.
     pub fn by_fault(&self) -> &BTreeMap<Fault, u64> {
         &self.counts
     }
 
     /// The first few, in the order of the file.
-    pub fn first(&self) -> &[BadLine] {
+    pub fn first(&self) -> &[BadRow] {
         &self.first
     }
 
+    /// Does with a malformed row what was asked for.
+    pub(crate) fn refuse(
+        &mut self,
+        on_bad_row: OnBadRow,
+        file: &str,
+        bad: BadRow,
+    ) -> Result<(), FeedError> {
+        match on_bad_row {
+            OnBadRow::Fail => Err(FeedError::Row { file: file.to_owned(), bad }),
+            OnBadRow::Skip => {
+                self.count(bad);
+                Ok(())
+            }
+        }
+    }
+
     /// Counts one, and keeps it if it is among the first.
-    pub(crate) fn count(&mut self, bad: BadLine) {
+    fn count(&mut self, bad: BadRow) {
         *self.counts.entry(bad.fault).or_default() += 1;
         if self.first.len() < FEED_SKIPPED_KEPT_MAX {
             self.first.push(bad);
@@ -234,15 +352,19 @@ impl Skipped {
     }
 }
 
-/// One reason per line with its count, then the first lines; without a newline at the end.
+/// One reason per line with its count, then the first places; without a newline at the end.
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} malformed lines skipped", self.total())?;
+        let what = match self.first.first().map(|bad| bad.place) {
+            Some(Place::Record(_)) => "records",
+            _ => "lines",
+        };
+        write!(f, "{} malformed {what} skipped", self.total())?;
         for (fault, count) in &self.counts {
             write!(f, "\n  {count} x {fault}")?;
         }
         for bad in &self.first {
-            write!(f, "\n  line {bad}")?;
+            write!(f, "\n  {bad}")?;
         }
         if self.total() > self.first.len() as u64 { f.write_str("\n  ...") } else { Ok(()) }
     }
@@ -299,12 +421,12 @@ mod tests {
         let mut skipped = Skipped::default();
         for line in 2..2 + 3 * FEED_SKIPPED_KEPT_MAX as u64 {
             let fault = if line % 3 == 0 { Fault::Blank } else { Fault::PriceOverflow };
-            skipped.count(BadLine { line, fault, field: String::new() });
+            skipped.count(BadRow { place: Place::Line(line), fault, field: String::new() });
         }
         assert_eq!(skipped.total(), 3 * FEED_SKIPPED_KEPT_MAX as u64);
         assert_eq!(skipped.by_fault()[&Fault::Blank], FEED_SKIPPED_KEPT_MAX as u64);
         assert_eq!(skipped.first().len(), FEED_SKIPPED_KEPT_MAX);
-        assert_eq!(skipped.first()[0].line, 2);
+        assert_eq!(skipped.first()[0].place, Place::Line(2));
         assert!(skipped.to_string().starts_with("30 malformed lines skipped\n  10 x empty line"));
     }
 }

@@ -8,7 +8,7 @@ use zepto_abi::Kind;
 use zepto_core::limits::SYMBOLS_MAX;
 
 use super::error::{FeedError, Skipped};
-use super::{Feed, Progress, ProgressUnit, Row};
+use super::{Feed, Notes, Progress, ProgressUnit, Row};
 
 /// 2023-11-14T22:13:20Z, the time of the first tick.
 const START_NS: u64 = 1_700_000_000_000_000_000;
@@ -23,6 +23,7 @@ const LOT: u64 = 1_000_000;
 pub struct GeneratedFeed {
     names: Vec<String>,
     skipped: Skipped,
+    notes: Notes,
     random: SplitMix64,
     zipf: Zipf,
     /// Middle price of each symbol.
@@ -49,6 +50,7 @@ impl GeneratedFeed {
         Ok(Self {
             names: (0..symbols).map(|number| format!("SYM{number:0width$}")).collect(),
             skipped: Skipped::default(),
+            notes: Notes::default(),
             prices: (0..symbols)
                 .map(|_| (lowest + below(random.next(), span)) as i64 * STEP)
                 .collect(),
@@ -81,7 +83,8 @@ impl GeneratedFeed {
         };
         let is_gone = gone == 0 && kind != Kind::TRADE;
         let size = if is_gone { 0 } else { (1 + (random >> 52)) * LOT };
-        Row { event_time_ns: self.time_ns, symbol, kind, price, size }
+        let event_time_ns = self.time_ns;
+        Row { event_time_ns, symbol, kind, price, size, ..Row::default() }
     }
 }
 
@@ -107,6 +110,10 @@ impl Feed for GeneratedFeed {
 
     fn skipped(&self) -> &Skipped {
         &self.skipped
+    }
+
+    fn notes(&self) -> &Notes {
+        &self.notes
     }
 }
 
@@ -216,7 +223,7 @@ mod tests {
     /// FNV-1a over every field, so that the pinned value is easy to compute elsewhere.
     fn hash(rows: &[Row]) -> u64 {
         let fields = |row: &Row| {
-            let Row { event_time_ns, symbol, kind, price, size } = *row;
+            let Row { event_time_ns, symbol, kind, price, size, .. } = *row;
             [event_time_ns, symbol.into(), kind.into(), price as u64, size]
         };
         rows.iter()

@@ -1,7 +1,8 @@
 //! Where a feed's bytes come from: a file, a pipe or standard input, plain or compressed.
 //!
-//! The first bytes decide what it is, never the name. Bytes are counted before decompression, so
-//! progress is exact for both. Deliberately on the caller's thread: no read-ahead.
+//! The first bytes decide what it is, before and after decompression, never the name. Bytes are
+//! counted before decompression, so progress is exact for both. Deliberately on the caller's
+//! thread: no read-ahead.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Cursor, Read};
@@ -11,17 +12,25 @@ use std::path::Path;
 use zepto_core::limits::ZSTD_WINDOW_LOG_MAX;
 use zstd::stream::read::Decoder;
 
-use super::error::FeedError;
+use super::error::{FeedError, Place};
 
 /// Enough to tell the formats apart.
 const MAGIC_BYTES: usize = 4;
 const COMPRESSED_CHUNK_BYTES: usize = 128 << 10;
 
-type Raw = Box<dyn Read + Send>;
+pub(super) type Raw = Box<dyn Read + Send>;
 type Prefixed = io::Chain<Cursor<Vec<u8>>, Raw>;
 
 /// The bytes of a feed, decompressed if need be.
-pub(super) enum Source {
+pub(super) struct Source {
+    input: Input,
+    /// The first decompressed bytes, already read to see what they are.
+    ahead: [u8; MAGIC_BYTES],
+    /// How many of them there are, and how many were given out.
+    ahead_bytes: (usize, usize),
+}
+
+enum Input {
     Plain(Counted),
     Zstd(Box<Decoder<'static, BufReader<Counted>>>),
 }
@@ -56,7 +65,8 @@ pub(super) fn open(path: &Path) -> Result<(String, Raw, Option<u64>), FeedError>
 impl Source {
     /// Looks at the first bytes and starts the decoder they call for.
     pub(super) fn new(file: &str, mut raw: Raw) -> Result<Self, FeedError> {
-        let read_error = |source| FeedError::Read { file: file.to_owned(), line: 0, source };
+        let nothing = Place::Line(0);
+        let read_error = |source| FeedError::Read { file: file.to_owned(), after: nothing, source };
         let mut magic = Vec::with_capacity(MAGIC_BYTES);
         raw.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut magic).map_err(read_error)?;
         if let Some(what) = unread_format(&magic) {
@@ -64,25 +74,68 @@ impl Source {
         }
         let is_zstd = is_zstd(&magic);
         let counted = Counted { inner: Cursor::new(magic).chain(raw), bytes: 0, failed: false };
-        if !is_zstd {
-            return Ok(Self::Plain(counted));
+        let input = if is_zstd {
+            let reader = BufReader::with_capacity(COMPRESSED_CHUNK_BYTES, counted);
+            let mut decoder = Decoder::with_buffer(reader).map_err(read_error)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(read_error)?;
+            Input::Zstd(Box::new(decoder))
+        } else {
+            Input::Plain(counted)
+        };
+        let mut source = Self { input, ahead: [0; MAGIC_BYTES], ahead_bytes: (0, 0) };
+        while source.ahead_bytes.0 < MAGIC_BYTES {
+            let room = &mut source.ahead[source.ahead_bytes.0..];
+            let read = source.input.read(room);
+            match read.map_err(|error| source.error(file, nothing, error))? {
+                0 => break,
+                bytes => source.ahead_bytes.0 += bytes,
+            }
         }
-        let reader = BufReader::with_capacity(COMPRESSED_CHUNK_BYTES, counted);
-        let mut decoder = Decoder::with_buffer(reader).map_err(read_error)?;
-        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(read_error)?;
-        Ok(Self::Zstd(Box::new(decoder)))
+        Ok(source)
+    }
+
+    /// Whether the bytes are in Databento Binary Encoding.
+    pub(super) fn is_dbn(&self) -> bool {
+        self.ahead.starts_with(b"DBN") && self.ahead_bytes.0 == MAGIC_BYTES
     }
 
     /// Bytes read from the file so far, before decompression.
     pub(super) fn bytes(&self) -> u64 {
-        match self {
-            Self::Plain(counted) => counted.bytes,
-            Self::Zstd(decoder) => decoder.get_ref().get_ref().bytes,
+        match &self.input {
+            Input::Plain(counted) => counted.bytes,
+            Input::Zstd(decoder) => decoder.get_ref().get_ref().bytes,
         }
     }
 
     /// Some decompressed bytes; zero at the end only.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (held, given) = self.ahead_bytes;
+        if given < held {
+            let count = (held - given).min(buffer.len());
+            buffer[..count].copy_from_slice(&self.ahead[given..given + count]);
+            self.ahead_bytes.1 += count;
+            return Ok(count);
+        }
+        self.input.read(buffer)
+    }
+
+    /// The error of a read, told apart by whether the file or the decoder failed.
+    pub(super) fn error(&self, file: &str, after: Place, source: io::Error) -> FeedError {
+        let file = file.to_owned();
+        let from_decoder = match &self.input {
+            Input::Plain(_) => false,
+            Input::Zstd(decoder) => !decoder.get_ref().get_ref().failed,
+        };
+        match source.kind() {
+            _ if !from_decoder => FeedError::Read { file, after, source },
+            io::ErrorKind::UnexpectedEof => FeedError::Truncated { file, after },
+            _ => FeedError::Corrupt { file, after, source },
+        }
+    }
+}
+
+impl Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let read = match self {
                 Self::Plain(counted) => counted.read(buffer),
@@ -92,20 +145,6 @@ impl Source {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => return read,
             }
-        }
-    }
-
-    /// The error of a read, told apart by whether the file or the decoder failed.
-    pub(super) fn error(&self, file: &str, line: u64, source: io::Error) -> FeedError {
-        let file = file.to_owned();
-        let from_decoder = match self {
-            Self::Plain(_) => false,
-            Self::Zstd(decoder) => !decoder.get_ref().get_ref().failed,
-        };
-        match source.kind() {
-            _ if !from_decoder => FeedError::Read { file, line, source },
-            io::ErrorKind::UnexpectedEof => FeedError::Truncated { file, line },
-            _ => FeedError::Corrupt { file, line, source },
         }
     }
 }
@@ -142,7 +181,6 @@ fn unread_format(magic: &[u8]) -> Option<&'static str> {
         [0x04, 0x22, 0x4d, 0x18] => Some("compressed with lz4"),
         [b'P', b'K', 3, 4] => Some("a zip archive"),
         [b'P', b'A', b'R', b'1'] => Some("a Parquet file"),
-        [b'D', b'B', b'N', _] => Some("in Databento Binary Encoding"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16 text"),
         _ => None,
     }

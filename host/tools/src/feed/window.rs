@@ -9,6 +9,8 @@ use std::io;
 use memchr::memchr;
 use zepto_core::limits::{CSV_BUFFER_BYTES, CSV_LINE_BYTES_MAX};
 
+use super::buffer::Buffer;
+
 /// What comes next in the input.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next<'a> {
@@ -23,65 +25,55 @@ pub(super) enum Next<'a> {
 }
 
 pub(super) struct Window {
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
-    /// The input has no more bytes.
-    ended: bool,
+    buffer: Buffer,
     /// Inside the rest of a line that was too long.
     passing_over: bool,
 }
 
 impl Window {
     pub(super) fn new() -> Self {
-        let buffer = vec![0; CSV_BUFFER_BYTES].into_boxed_slice();
-        Self { buffer, start: 0, end: 0, ended: false, passing_over: false }
+        Self { buffer: Buffer::new(CSV_BUFFER_BYTES), passing_over: false }
     }
 
     #[inline]
     pub(super) fn next_line(&mut self) -> Next<'_> {
         if self.passing_over && !self.pass_over() {
-            return if self.ended { Next::End } else { Next::More };
+            return if self.buffer.has_ended() { Next::End } else { Next::More };
         }
-        let held = &self.buffer[self.start..self.end];
+        let held = self.buffer.held();
+        let length = held.len();
         if let Some(length) = memchr(b'\n', held) {
-            self.start += length + 1;
-            return measured(&held[..length]);
+            let line = self.buffer.take(length + 1);
+            return measured(&line[..length]);
         }
         // One byte more may be the CR of a line that is just not too long.
-        if held.len() > CSV_LINE_BYTES_MAX + 1 {
-            self.start = self.end;
+        if length > CSV_LINE_BYTES_MAX + 1 {
             self.passing_over = true;
-            return Next::TooLong(held);
+            return Next::TooLong(self.buffer.take(length));
         }
-        if !self.ended {
+        if !self.buffer.has_ended() {
             return Next::More;
         }
-        self.start = self.end;
-        if held.is_empty() { Next::End } else { measured(held) }
+        if length == 0 { Next::End } else { measured(self.buffer.take(length)) }
     }
 
     /// Drops what is held of a line that was too long; whether all of it has now been dropped.
     #[cold]
     fn pass_over(&mut self) -> bool {
-        let line_feed = memchr(b'\n', &self.buffer[self.start..self.end]);
-        self.start = line_feed.map_or(self.end, |length| self.start + length + 1);
+        let held = self.buffer.held();
+        let line_feed = memchr(b'\n', held);
+        let length = line_feed.map_or(held.len(), |length| length + 1);
+        self.buffer.take(length);
         self.passing_over = line_feed.is_none();
         !self.passing_over
     }
 
-    /// Moves what is held to the front and reads behind it, once.
+    /// Reads more, once.
     pub(super) fn fill(
         &mut self,
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<()> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
-        let bytes = read(&mut self.buffer[self.end..])?;
-        self.end += bytes;
-        self.ended = bytes == 0;
-        Ok(())
+        self.buffer.fill(read)
     }
 }
 

@@ -18,6 +18,7 @@ use zepto_store::query::{KindSet, Summary, TimeRange};
 
 use crate::argument::{parse_interval, parse_kinds, parse_time, parse_wait};
 use crate::failure::Failure;
+use crate::secret::SecretArgs;
 use show::Missed;
 
 /// Ask a cluster, through any of its nodes
@@ -74,6 +75,9 @@ pub struct QueryArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// What this command proves to the node
+    #[command(flatten)]
+    pub secret: SecretArgs,
 }
 
 /// The questions.
@@ -146,7 +150,8 @@ fn doing(args: &QueryArgs) -> String {
 
 async fn ask(args: &QueryArgs, ask: Ask) -> Result<Answer, Failure> {
     let request = Request::Query(Query { ask, partial: args.partial });
-    let answer = match ask_once(&args.at, &request, args.timeout).await {
+    let secret = args.secret.read()?;
+    let answer = match ask_once(&args.at, secret, &request, args.timeout).await {
         Ok(Response::Answer(answer)) => Ok(answer),
         Ok(other) => Err(unexpected(&other)),
         Err(error) => Err(error),

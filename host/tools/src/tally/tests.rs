@@ -10,7 +10,7 @@ const A: u32 = 0;
 const B: u32 = 1;
 
 fn row(event_time_ns: u64, symbol: u32, kind: u8, price: i64, size: u64) -> Row {
-    Row { event_time_ns, symbol, kind, price, size }
+    Row { event_time_ns, symbol, kind, price, size, ..Row::default() }
 }
 
 fn names() -> Vec<String> {

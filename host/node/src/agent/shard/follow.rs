@@ -348,6 +348,7 @@ impl<T: Transport> Source<T> {
                         break;
                     }
                     ledger.counters.refused += 1;
+                    ledger.counters.refused_by.add(reason.code(), 1);
                 }
             }
             at += 1;

@@ -11,6 +11,9 @@ use zepto_core::slot::{self, Control, Slot};
 use zepto_core::time::Nanos;
 use zepto_transport::{LaneError, Receiver, Transport};
 
+/// Slots between the one that is taken and the one whose series is fetched into the cache.
+const LOOK_AHEAD: u64 = 16;
+
 /// Why a lane is over.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaneEnd {
@@ -63,6 +66,11 @@ impl<X: Transport> Inlet<X> {
         self.bound.iter().flatten().map(|bound| bound.index)
     }
 
+    /// How far the lane is: (published, taken, settled), in slots since it was opened.
+    pub fn progress(&self) -> (u64, u64, u64) {
+        (self.lane.tail(), self.lane.consumed(), self.lane.settled())
+    }
+
     /// Takes up to a batch.
     pub fn drain<T: Transport>(
         &mut self,
@@ -89,6 +97,9 @@ impl<X: Transport> Inlet<X> {
         let end = first + available.min(LANE_BATCH as u64);
         let mut at = first;
         while at < end {
+            if at + LOOK_AHEAD < end {
+                ledger.prefetch(&self.lane.slot(at + LOOK_AHEAD));
+            }
             let slot = self.lane.slot(at);
             match self.step(at, &slot, ledger, followers, now)? {
                 Step::Done => at += 1,
@@ -157,6 +168,7 @@ impl<X: Transport> Inlet<X> {
             return Step::Wait;
         }
         ledger.counters.refused += 1;
+        ledger.counters.refused_by.add(reason.code(), 1);
         Step::Done
     }
 

@@ -107,6 +107,15 @@ impl Ledger {
         }
     }
 
+    /// Fetches into the cache what a tick's series will be written with.
+    #[inline]
+    pub fn prefetch(&self, slot: &Slot) {
+        let (table, symbol) = slot::series_of(slot);
+        if let Some(series) = self.store.series(table, symbol) {
+            self.store.prefetch(series);
+        }
+    }
+
     #[cold]
     fn create(&mut self, slot: &Slot) -> Result<(SeriesIndex, PartitionId), Refusal> {
         let partition = self.partition_of(slot);

@@ -124,10 +124,18 @@ impl<T: Transport> Shard<T> {
 
     /// What it did so far.
     pub fn counters(&self) -> ShardCounters {
-        ShardCounters {
+        let mut counters = ShardCounters {
             lanes: (self.peers.len() + self.doors.len()) as u64,
+            view_index: self.view_index(),
             ..self.ledger.counters
+        };
+        let peers = self.peers.iter().map(Inlet::progress);
+        for (published, taken, settled) in peers.chain(self.doors.iter().map(Inlet::progress)) {
+            counters.slots_taken += taken;
+            counters.slots_settled += settled;
+            counters.slots_open += published - settled;
         }
+        counters
     }
 
     /// The index of the view it works by.
@@ -210,6 +218,9 @@ fn drain_inlets<X: Transport, T: Transport>(
         }
         Err(end) => {
             ledger.close_lane(&end, inlet.bound(), now);
+            let (_, taken, settled) = inlet.progress();
+            ledger.counters.slots_taken += taken;
+            ledger.counters.slots_settled += settled;
             work += 1;
             false
         }
