@@ -22,7 +22,7 @@ struct Arguments {
     #[command(subcommand)]
     what: What,
     /// Measurements of each contender; the median is shown
-    #[arg(long, global = true, default_value_t = 5)]
+    #[arg(long, global = true, default_value = "5")]
     rounds: NonZeroU16,
     /// One JSON object per operation
     #[arg(long, global = true)]

@@ -1,7 +1,7 @@
 //! Tight loops over columns: exact sums of some rows of one segment.
 //!
-//! The usual loop has no 128-bit multiplication: it treats sizes as signed, keeps
-//! the bits that any price or size has, and afterwards those bits prove that nothing could have
+//! The usual loop has no 128-bit multiplication: it treats sizes as signed, keeps the bits that any
+//! size has, and afterwards those bits and the extreme prices prove that nothing could have
 //! overflowed. If they do not, an exact loop repeats the work; real data never goes there.
 
 use zepto_abi::{Kind, Tick};
@@ -144,28 +144,20 @@ struct Sums {
     notional: i128,
     high: i64,
     low: i64,
-    /// Bits that any price has below its sign, which are the same for -x - 1 as for x.
-    price_bits: u64,
+    /// All bits that any size has.
     size_bits: u64,
 }
 
 /// Bits by which a sum over the rows of one segment may be longer than its terms.
 const ROWS_BITS: u32 = SEGMENT_ROWS_MAX.ilog2() + 1;
 /// Rows of a piece. Of many, all rows are wanted, or none.
-const PIECE_ROWS: usize = 16;
+const PIECE_ROWS: usize = 32;
 
 /// `None` if the numbers are so large that a sum might not fit.
 #[inline(always)]
 fn sums(rows: Rows<'_>, keep: impl Fn(u8) -> bool) -> Option<Sums> {
-    let mut sums = Sums {
-        count: 0,
-        size: 0,
-        notional: 0,
-        high: i64::MIN,
-        low: i64::MAX,
-        price_bits: 0,
-        size_bits: 0,
-    };
+    let mut sums =
+        Sums { count: 0, size: 0, notional: 0, high: i64::MIN, low: i64::MAX, size_bits: 0 };
     let columns = rows.prices.chunks(PIECE_ROWS).zip(rows.sizes.chunks(PIECE_ROWS));
     for (kinds, (prices, sizes)) in rows.kinds.chunks(PIECE_ROWS).zip(columns) {
         let kept = kinds.iter().filter(|kind| keep(**kind)).count();
@@ -180,7 +172,9 @@ fn sums(rows: Rows<'_>, keep: impl Fn(u8) -> bool) -> Option<Sums> {
             }
         }
     }
-    let price_len = 64 - sums.price_bits.leading_zeros();
+    // Below its sign no price is longer than the longer of these two; -x - 1 is as long as x.
+    let below_sign = |price: i64| (price ^ (price >> 63)) as u64;
+    let price_len = 64 - (below_sign(sums.high) | below_sign(sums.low)).leading_zeros();
     let size_len = 64 - sums.size_bits.leading_zeros();
     let exact = size_len + ROWS_BITS < 64 && price_len + size_len + ROWS_BITS < 127;
     exact.then_some(sums)
@@ -193,7 +187,6 @@ impl Sums {
         self.notional = self.notional.wrapping_add(i128::from(price) * i128::from(size));
         self.high = self.high.max(price);
         self.low = self.low.min(price);
-        self.price_bits |= (price ^ (price >> 63)) as u64;
         self.size_bits |= size as u64;
     }
 }
