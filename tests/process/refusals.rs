@@ -27,11 +27,12 @@ fn used(name: &str, data_dir: &Path) {
 fn a_port_in_use_is_named() {
     let _watchdog = Watchdog::new(LONG);
     let directory = directory();
-    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+    // An address of this test's own: on the usual one, others come and go meanwhile.
+    let tcp = TcpListener::bind("127.77.0.1:0").expect("a port");
     let taken = tcp.local_addr().expect("an address");
     let words = [&taken.port().to_string(), "in use", "--listen"];
     refused(directory.path(), &[], &["--listen", &taken.to_string()]).code(1).says(&words);
-    let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let udp = std::net::UdpSocket::bind("127.77.0.1:0").expect("a port");
     let taken = udp.local_addr().expect("an address");
     let words = [&taken.port().to_string(), "in use", "udp"];
     refused(directory.path(), &[], &["--listen", &taken.to_string()]).code(1).says(&words);

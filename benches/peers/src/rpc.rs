@@ -1,7 +1,7 @@
 //! Calls with sixty-four bytes over TCP on one machine, between two processes.
 
 use crate::compare::{Settings, compare, limit, ours, peer};
-use crate::machine::{Other, be_the_other, pin, time};
+use crate::machine::{Other, be_the_other, time};
 use futures::{StreamExt as _, future};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,10 +13,12 @@ use tokio::runtime::Runtime;
 use zepto_abi::Refusal;
 use zepto_rpc::{
     Config, Connection, Failure, Handler, Hello, HelloRefusal, Identity, LaneEnd, LaneFailure,
-    LaneSink, PeerInfo, RefusedRange, Server, Welcome, bind,
+    LaneSink, LaneSource, PeerInfo, RefusedRange, Server, Welcome, bind,
 };
 
 const BODY: usize = 64;
+/// Slots of one measurement of a lane.
+const SLOTS: usize = 4_000_000;
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// Prints the comparisons.
@@ -39,6 +41,16 @@ pub fn run(settings: Settings) {
             ],
         );
     }
+    compare(
+        settings,
+        "64-byte slots over one connection, until settled, per slot",
+        vec![
+            limit("blocking loop, 8192 in flight, grouped writes", || {
+                grouped(limit_server.port, 8192, SLOTS)
+            }),
+            ours("lane over RPC", || our_lane(our_server.port)),
+        ],
+    );
 }
 
 /// Plays the other side.
@@ -178,7 +190,7 @@ fn per_call(begun: Instant, in_flight: usize, calls: usize) -> f64 {
 struct OurEcho;
 
 impl Handler for OurEcho {
-    type Sink = NoLane;
+    type Sink = Settle;
 
     fn hello(&self, _: &Hello, _: SocketAddr) -> Result<Welcome, (HelloRefusal, String)> {
         Ok(Welcome { identity: Identity::client("echo"), extra: Vec::new() })
@@ -193,33 +205,85 @@ impl Handler for OurEcho {
         Ok(request)
     }
 
-    async fn open_lane(&self, _: Arc<PeerInfo>, _: Vec<u8>) -> Result<NoLane, (Refusal, String)> {
-        Err((Refusal::Malformed, "this server has no lanes".into()))
+    async fn open_lane(&self, _: Arc<PeerInfo>, _: Vec<u8>) -> Result<Settle, (Refusal, String)> {
+        Ok(Settle { received: 0, told: 0 })
     }
 }
 
-/// Never made.
-enum NoLane {}
+/// Settles every slot at once.
+struct Settle {
+    received: u64,
+    told: u64,
+}
 
-impl LaneSink for NoLane {
+impl LaneSink for Settle {
     fn capacity(&self) -> u64 {
-        match *self {}
+        1 << 16
     }
 
-    fn push(&mut self, _: &[u8]) -> Result<usize, LaneFailure> {
-        match *self {}
+    fn push(&mut self, slots: &[u8]) -> Result<usize, LaneFailure> {
+        self.received += (slots.len() / BODY) as u64;
+        Ok(slots.len() / BODY)
     }
 
     fn poll_credit(
         &mut self,
         _: &mut Vec<RefusedRange>,
     ) -> Result<Option<(u64, u64)>, LaneFailure> {
-        match *self {}
+        let news = self.told != self.received;
+        self.told = self.received;
+        Ok(news.then_some((self.told, self.told)))
     }
 
-    fn closed(&mut self, _: &LaneEnd) {
-        match *self {}
+    fn closed(&mut self, _: &LaneEnd) {}
+}
+
+/// So many slots, as fast as they are taken.
+struct Slots {
+    settled: u64,
+    bytes: Vec<u8>,
+}
+
+impl LaneSource for Slots {
+    fn published(&mut self) -> Result<u64, LaneFailure> {
+        Ok(SLOTS as u64)
     }
+
+    fn copy(&mut self, _: u64, slots_max: usize, out: &mut Vec<u8>) -> usize {
+        let slots = slots_max.min(self.bytes.len() / BODY);
+        out.extend_from_slice(&self.bytes[..slots * BODY]);
+        slots
+    }
+
+    fn credit(&mut self, _: u64, settled: u64, _: &[RefusedRange]) -> Result<(), LaneFailure> {
+        self.settled = settled;
+        Ok(())
+    }
+
+    fn is_finished(&self) -> bool {
+        self.settled == SLOTS as u64
+    }
+
+    fn closed(&mut self, _: &LaneEnd) {}
+}
+
+fn our_lane(port: u16) -> f64 {
+    runtime().block_on(async {
+        let connection = our_connection(port).await;
+        let lane = connection.open_lane(Vec::new(), WITHIN).await.expect("a lane");
+        let mut source = Slots { settled: 0, bytes: vec![1; 1024 * BODY] };
+        let begun = Instant::now();
+        lane.pump(&mut source).await;
+        assert_eq!(source.settled, SLOTS as u64, "all of it is there");
+        begun.elapsed().as_nanos() as f64 / SLOTS as f64
+    })
+}
+
+async fn our_connection(port: u16) -> Connection {
+    let hello = Hello::new(Identity::client("peers"));
+    let config = Arc::new(Config::default());
+    let connection = Connection::connect(&format!("127.0.0.1:{port}"), &hello, config, WITHIN);
+    connection.await.expect("the server")
 }
 
 async fn serve_ours(port: u16) {
@@ -231,14 +295,8 @@ async fn serve_ours(port: u16) {
 }
 
 fn our_calls(port: u16, in_flight: usize, calls: usize) -> f64 {
-    pin(crate::machine::NEAR);
-    let runtime = runtime();
-    runtime.block_on(async {
-        let hello = Hello::new(Identity::client("peers"));
-        let address = format!("127.0.0.1:{port}");
-        let config = Arc::new(Config::default());
-        let connection = Connection::connect(&address, &hello, config, WITHIN).await;
-        let connection = connection.expect("the server");
+    runtime().block_on(async {
+        let connection = our_connection(port).await;
         let begun = Instant::now();
         let callers = (0..in_flight).map(|_| {
             let connection = connection.clone();

@@ -279,60 +279,92 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// One connection from its first byte to its last.
+/// One connection from its first byte to its last. Each part of its life has its own memory, so
+/// that a stranger costs what a hand-shake needs and not what a peer needs.
 async fn converse<H: Handler>(
     shared: Arc<Shared<H>>,
     stream: TcpStream,
     address: SocketAddr,
     connection: u64,
 ) {
-    let (config, tally) = (Arc::clone(&shared.config), Arc::clone(&shared.tally));
-    let _open = Open::new(&tally);
-    let until = Instant::now() + config.hello_timeout;
-    let mut reader = FrameReader::new(config.payload_bytes_max);
-    let mut wire = Wire::new(stream);
-    let receiving = receive(&mut wire, &mut reader, config.secret.as_ref());
-    let (hello, authentication) = match timeout_at(until, receiving).await {
-        Ok(Ok(received)) => received,
-        Ok(Err(error)) => {
-            let reason = error.refusal();
-            if reason == Some(HelloRefusal::Secret) {
-                tracing::info!(%address, %error, "peer refused");
-            } else {
-                tracing::debug!(%address, %error, "no HELLO");
-            }
-            tally.turned_away(reason.map_or(TurnedAway::Broken, TurnedAway::Refused));
-            if let Some(reason) = reason {
-                refuse(wire, reason, &error.to_string(), config.linger).await;
-            }
-            return;
-        }
-        Err(_) => {
-            tally.turned_away(TurnedAway::Late);
-            return tracing::debug!(%address, "no HELLO in time");
-        }
+    let _open = Open::new(&shared.tally);
+    let config = Arc::clone(&shared.config);
+    let mut guest = Guest {
+        wire: Wire::new(stream),
+        reader: FrameReader::new(config.payload_bytes_max),
+        address,
+        connection,
     };
-    let payload = match answer_hello(&shared, &hello, address) {
-        Ok(payload) => payload,
-        Err((reason, text)) => {
+    match Box::pin(guest.let_in(&shared)).await {
+        Ok(peer) => {
+            let session = Arc::new(Session::new(Arc::clone(&shared), peer));
+            shared.enter(connection, &session);
+            let entered = Entered(Arc::clone(&session));
+            let Guest { wire, mut reader, .. } = guest;
+            reader.establish();
+            let outbox = Arc::clone(&session.outbox);
+            let duplex = Duplex::new(wire, reader, outbox, ServerRole::new(session), config);
+            Box::pin(duplex.run()).await;
+            drop(entered);
+        }
+        Err(Some((reason, text))) => {
+            let Guest { wire, reader, .. } = guest;
+            drop(reader);
+            Box::pin(refuse(wire, reason, &text, config.linger)).await;
+        }
+        Err(None) => {}
+    }
+}
+
+/// A connection that has not been let in yet.
+struct Guest {
+    wire: Wire,
+    reader: FrameReader,
+    address: SocketAddr,
+    connection: u64,
+}
+
+impl Guest {
+    /// Hears who it is, and answers. An error is what it is still to be told, if anything.
+    async fn let_in<H: Handler>(
+        &mut self,
+        shared: &Shared<H>,
+    ) -> Result<Arc<PeerInfo>, Option<(HelloRefusal, String)>> {
+        let (config, tally, address) = (&shared.config, &shared.tally, self.address);
+        let until = Instant::now() + config.hello_timeout;
+        let secret = config.secret.as_ref();
+        let received = timeout_at(until, receive(&mut self.wire, &mut self.reader, secret)).await;
+        let (hello, authentication) = match received {
+            Ok(Ok(received)) => received,
+            Ok(Err(error)) => {
+                let reason = error.refusal();
+                if reason == Some(HelloRefusal::Secret) {
+                    tracing::info!(%address, %error, "peer refused");
+                } else {
+                    tracing::debug!(%address, %error, "no HELLO");
+                }
+                tally.turned_away(reason.map_or(TurnedAway::Broken, TurnedAway::Refused));
+                return Err(reason.map(|reason| (reason, error.to_string())));
+            }
+            Err(_) => {
+                tally.turned_away(TurnedAway::Late);
+                tracing::debug!(%address, "no HELLO in time");
+                return Err(None);
+            }
+        };
+        let payload = answer_hello(shared, &hello, address).map_err(|(reason, text)| {
             tracing::info!(%address, %text, "peer refused");
             tally.turned_away(TurnedAway::Refused(reason));
-            return refuse(wire, reason, &text, config.linger).await;
+            Some((reason, text))
+        })?;
+        let frame = encode_frame(Kind::HelloReply, 0, 0, &payload);
+        if !matches!(timeout_at(until, self.wire.write_all(&frame)).await, Ok(Ok(()))) {
+            tally.turned_away(TurnedAway::Broken);
+            tracing::debug!(%address, "the peer did not take the answer to its HELLO");
+            return Err(None);
         }
-    };
-    let frame = encode_frame(Kind::HelloReply, 0, 0, &payload);
-    if !matches!(timeout_at(until, wire.write_all(&frame)).await, Ok(Ok(()))) {
-        tally.turned_away(TurnedAway::Broken);
-        return tracing::debug!(%address, "the peer did not take the answer to its HELLO");
+        Ok(Arc::new(PeerInfo { connection: self.connection, address, hello, authentication }))
     }
-    let peer = Arc::new(PeerInfo { connection, address, hello, authentication });
-    let session = Arc::new(Session::new(Arc::clone(&shared), peer));
-    shared.enter(connection, &session);
-    let entered = Entered(Arc::clone(&session));
-    reader.establish();
-    let outbox = Arc::clone(&session.outbox);
-    Duplex::new(wire, reader, outbox, ServerRole::new(session), config).run().await;
-    drop(entered);
 }
 
 /// The payload of the answer, or why the peer may not come in.
