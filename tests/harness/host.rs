@@ -98,4 +98,14 @@ impl Host {
     pub fn ticks(&self) -> u64 {
         self.summary()["total_ticks"].as_u64().expect("a number")
     }
+
+    /// The most memory that it has had so far, in bytes.
+    #[track_caller]
+    pub fn peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib << 10
+    }
 }

@@ -1,7 +1,7 @@
 //! Under load: stopping, little memory, many producers. Every row has one fate, and it is told.
 
 use rustix::process::Signal;
-use zepto_tests::harness::{Cluster, Feeder, LONG, SOON, Watchdog, data};
+use zepto_tests::harness::{Cluster, Ended, Feeder, LONG, SOON, Watchdog, data};
 
 #[test]
 fn a_stop_under_load_loses_no_account_of_any_row() {
@@ -35,6 +35,29 @@ fn ticks_beyond_the_memory_are_refused_and_counted() {
     assert!(0 < acked && acked < 500_000, "{}", fed.stdout);
     let fed = fed.says(&["refused"]);
     assert_eq!(cluster.get("b").ticks(), acked, "what was acknowledged is there: {}", fed.stdout);
+}
+
+#[test]
+fn ten_times_what_the_memory_holds_is_refused_within_the_memory_and_answers_go_on() {
+    const MEMORY: u64 = 16 << 20;
+    let _watchdog = Watchdog::new(LONG);
+    let cluster = Cluster::start(&["--memory", "16MiB"]);
+    // A row takes 32 bytes or more; three nodes hold less than a tenth of these.
+    let made = data::make(cluster.path(), 3_000_000);
+    let feeds = [0; 5].map(|_| cluster.start_feed(&made.file, &[]));
+    // Whoever asks meanwhile is answered.
+    let looks = (0..10).map(|_| cluster.get("b").ticks()).collect::<Vec<u64>>();
+    assert!(looks.is_sorted(), "{looks:?}");
+    let fed = feeds.map(|feed| feed.wait(LONG).code(1));
+    let acked: u64 = fed.iter().map(Ended::acknowledged).sum();
+    assert!(0 < acked && acked < 3 * MEMORY / 32);
+    for name in ["a", "b", "c"] {
+        let node = cluster.get(name);
+        let most = MEMORY + MEMORY / 10 + (64 << 20);
+        let peak = node.peak_bytes();
+        assert!(peak <= most, "{name} took {peak} bytes of {most}");
+    }
+    assert_eq!(cluster.get("a").ticks(), acked, "what was acknowledged is there");
 }
 
 #[test]

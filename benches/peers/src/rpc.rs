@@ -282,8 +282,8 @@ fn our_lane(port: u16) -> f64 {
 async fn our_connection(port: u16) -> Connection {
     let hello = Hello::new(Identity::client("peers"));
     let config = Arc::new(Config::default());
-    let connection = Connection::connect(&format!("127.0.0.1:{port}"), &hello, config, WITHIN);
-    connection.await.expect("the server")
+    let address = format!("127.0.0.1:{port}");
+    Connection::connect(&address, &hello, config, WITHIN).await.expect("the server")
 }
 
 async fn serve_ours(port: u16) {
