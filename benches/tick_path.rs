@@ -5,11 +5,10 @@ use arc_swap::{ArcSwap, Cache};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
-use zepto_benches::{symbols, topology, view};
+use zepto_benches::{append_all, store_of, symbols, tick, topology, view};
+use zepto_core::PartitionId;
 use zepto_core::hash::mix64;
 use zepto_core::placement::{Candidate, Holder, plan};
-use zepto_core::{Epoch, Kind, PartitionId, Tick};
-use zepto_store::{Retention, Store, StoreConfig};
 use zepto_transport::mailbox::{LaneSpec, lane};
 use zepto_transport::{Heap, Receiver, Sender, Shm, Transport};
 
@@ -122,28 +121,19 @@ fn store(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("append until readable, 8192 symbols, {name}"));
         group.throughput(Throughput::Elements(SESSION as u64));
         group.sample_size(10);
-        let ticks: Vec<Tick> = symbols(SESSION, SYMBOLS, is_skewed)
-            .into_iter()
-            .zip(0..)
-            .map(|(symbol, i)| Tick {
-                event_time_ns: i,
-                symbol,
-                kind: Kind::TRADE,
-                price: 61_000_000_000_000 + i as i64,
-                size: 1_000_000,
-                ..Tick::default()
-            })
-            .collect();
+        let stream = symbols(SESSION, SYMBOLS, is_skewed);
         group.bench_function("limit: one sequential log", |b| {
             b.iter_batched(
                 || {
                     // Its pages are there: what is measured is writing, not the first touch.
-                    let mut log = vec![Tick::default(); SESSION];
+                    let mut log = vec![tick(0, 1); SESSION];
                     log.clear();
                     log
                 },
                 |mut log| {
-                    ticks.iter().for_each(|tick| log.push(*tick));
+                    log.extend(
+                        stream.iter().zip(0..).map(|(symbol, i)| black_box(tick(*symbol, i))),
+                    );
                     log
                 },
                 BatchSize::PerIteration,
@@ -151,15 +141,9 @@ fn store(c: &mut Criterion) {
         });
         group.bench_function("ours", |b| {
             b.iter_batched(
-                warm_store,
+                || store_of(SYMBOLS).0,
                 |mut store| {
-                    for batch in ticks.chunks(256) {
-                        for tick in batch {
-                            let series = store.series(0, tick.symbol).expect("a warm series");
-                            store.append(series, tick).expect("room");
-                        }
-                        store.publish();
-                    }
+                    append_all(&mut store, &stream);
                     store
                 },
                 BatchSize::PerIteration,
@@ -167,20 +151,6 @@ fn store(c: &mut Criterion) {
         });
         group.finish();
     }
-}
-
-/// A store that knows every symbol, so that the bench appends and does not open.
-fn warm_store() -> Store {
-    let retention = Retention { rows_per_series_max: None, bytes_max: None, age_max_ns: None };
-    let config = StoreConfig { partition_bits: 12, bytes_max: 4 << 30, retention };
-    let (mut store, _reader) = zepto_store::open(config).expect("a store");
-    for partition in (0..1 << 12).map(PartitionId) {
-        store.open_partition(partition, Epoch(1), 1).expect("room");
-    }
-    for symbol in 0..SYMBOLS {
-        store.create_series(0, symbol).expect("room");
-    }
-    store
 }
 
 criterion_group!(benches, route, membership, lanes, store);

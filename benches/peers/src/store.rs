@@ -4,45 +4,13 @@ use crate::compare::{Settings, compare, limit, ours, peer};
 use crate::machine::time;
 use arrow_array::builder::{Int64Builder, UInt8Builder, UInt64Builder};
 use std::hint::black_box;
-use zepto_abi::{Epoch, Kind, PartitionId, Tick};
-use zepto_benches::symbols;
+use zepto_abi::{Kind, Tick};
+use zepto_benches::{append_all, empty, store_of, symbols, tick};
+use zepto_store::StoreReader;
 use zepto_store::query::{KindSet, TimeRange};
-use zepto_store::{Retention, Store, StoreConfig, StoreReader};
 
 const TICKS: usize = 4 << 20;
 const SYMBOLS: u32 = 1 << 13;
-/// Ticks of a batch, as the shard takes them.
-const BATCH: usize = 256;
-/// How far ahead the shard looks.
-const AHEAD: usize = 16;
-
-fn tick(symbol: u32, number: u64) -> Tick {
-    Tick {
-        event_time_ns: number,
-        symbol,
-        kind: Kind::TRADE,
-        price: 61_000_000_000_000 + (number % 1024) as i64,
-        size: 1_000_000 + number % 7,
-        ..Tick::default()
-    }
-}
-
-fn store_of(symbols: u32) -> (Store, StoreReader) {
-    let config =
-        StoreConfig { partition_bits: 12, bytes_max: 8 << 30, retention: Retention::default() };
-    let (mut store, reader) = zepto_store::open(config).expect("a store");
-    open_all(&mut store, symbols);
-    (store, reader)
-}
-
-fn open_all(store: &mut Store, symbols: u32) {
-    for partition in (0..1 << 12).map(PartitionId) {
-        store.open_partition(partition, Epoch(1), 1).expect("room");
-    }
-    for symbol in 0..symbols {
-        store.create_series(0, symbol).expect("room");
-    }
-}
 
 /// Prints the comparisons.
 pub fn run(settings: Settings) {
@@ -102,33 +70,12 @@ fn append(stream: &[u32], again: bool) -> f64 {
     let (mut store, reader) = store_of(SYMBOLS);
     if again {
         append_all(&mut store, stream);
-        for partition in (0..1 << 12).map(PartitionId) {
-            drop(store.close_partition(partition));
-        }
-        open_all(&mut store, SYMBOLS);
+        empty(&mut store, SYMBOLS);
     }
     let before = reader.counters().appended;
     let ns = time(stream.len(), || append_all(&mut store, stream));
     assert_eq!(reader.counters().appended - before, stream.len() as u64, "all of it is there");
     ns
-}
-
-fn append_all(store: &mut Store, stream: &[u32]) {
-    let mut number = 0;
-    for batch in stream.chunks(BATCH) {
-        for (at, symbol) in batch.iter().enumerate() {
-            if let Some(next) = batch.get(at + AHEAD)
-                && let Some(series) = store.series(0, *next)
-            {
-                store.prefetch(series);
-            }
-            let tick = black_box(tick(*symbol, number));
-            number += 1;
-            let series = store.series(0, tick.symbol).expect("it was created");
-            store.append(series, &tick).expect("room");
-        }
-        store.publish();
-    }
 }
 
 /// Over a million ticks of one symbol.

@@ -199,17 +199,9 @@ async fn a_peer_that_refuses_everything_keeps_its_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_black_holes_cost_the_live_peer_nothing_and_are_counted_apart() {
-    let mut holes = Vec::new();
-    for _ in 0..3 {
-        holes.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
-    }
     let node = Node::start(Config::default()).await;
     let peers = peers(Config { hello_timeout: LONG, ..Config::default() });
-    let mut stuck = JoinSet::new();
-    for hole in &holes {
-        let (peers, address) = (peers.clone(), hole.local_addr().unwrap().to_string());
-        stuck.spawn(async move { peers.call(&address, vec![ECHO], SECOND).await });
-    }
+    let (_holes, mut stuck) = black_holes(&peers, SECOND).await;
     // One after another: a single one that had to wait for a hole would wait for its deadline.
     let mut during = 0;
     while stuck.len() == 3 || during < 100 {

@@ -32,18 +32,9 @@ async fn many_callers_share_one_attempt_and_one_connection() {
 
 #[tokio::test]
 async fn black_holed_peers_do_not_delay_the_live_one() {
-    // The kernel accepts for these; no HELLO is ever answered.
-    let mut holes = Vec::new();
-    for _ in 0..3 {
-        holes.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
-    }
     let node = Node::start(Config::default()).await;
     let peers = peers(Config { hello_timeout: LONG, ..Config::default() });
-    let mut stuck = JoinSet::new();
-    for hole in &holes {
-        let (peers, address) = (peers.clone(), hole.local_addr().unwrap().to_string());
-        stuck.spawn(async move { peers.call(&address, vec![ECHO], LONG * 2).await });
-    }
+    let (holes, mut stuck) = black_holes(&peers, LONG * 2).await;
     for _ in 0..100 {
         assert!(peers.call(&node.address, vec![ECHO], SECOND).await.is_ok());
     }

@@ -15,14 +15,14 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use zepto_abi::Refusal;
 use zepto_rpc::frame::{Body, Frame, FrameReader, Kind, Unmetered, encode_frame};
 use zepto_rpc::{
-    Authentication, ClusterSecret, Config, Connection, DrainReport, Failure, Handler, Hello,
-    HelloRefusal, HelloReply, Identity, LaneEnd, LaneFailure, LaneSink, PeerInfo, RefusedRange,
-    Server, Welcome,
+    Authentication, CallError, ClusterSecret, Config, Connection, DrainReport, Failure, Handler,
+    Hello, HelloRefusal, HelloReply, Identity, LaneEnd, LaneFailure, LaneSink, PeerInfo, Peers,
+    RefusedRange, Server, Welcome,
 };
 
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -286,4 +286,20 @@ impl Raw {
             }
         }
     }
+}
+
+/// Listeners for which the kernel accepts, and nobody ever answers a HELLO; and calls to each of
+/// them, under way.
+pub async fn black_holes(
+    peers: &Peers,
+    deadline: Duration,
+) -> (Vec<TcpListener>, JoinSet<Result<Vec<u8>, CallError>>) {
+    let (mut holes, mut stuck) = (Vec::new(), JoinSet::new());
+    for _ in 0..3 {
+        let hole = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (peers, address) = (peers.clone(), hole.local_addr().unwrap().to_string());
+        stuck.spawn(async move { peers.call(&address, vec![ECHO], deadline).await });
+        holes.push(hole);
+    }
+    (holes, stuck)
 }

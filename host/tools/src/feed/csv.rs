@@ -5,15 +5,15 @@
 //! last may do without, and empty lines are accepted at the end only. There are no quoted fields
 //! and no comments, and columns have one order: whatever deviates is an error with its line.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
-use super::error::{BadRow, Fault, FeedError, Place, Skipped, clip};
+use super::error::{Fault, FeedError, Place, clip};
+use super::file::{Account, FileFeed, Format, Step};
 use super::line;
-use super::names::{NameError, Names};
 use super::source::{self, Source};
 use super::window::{Next, Window};
-use super::{Feed, Notes, OnBadRow, Progress, ProgressUnit, Row};
+use super::{OnBadRow, Row};
 
 /// The first line of every CSV feed.
 pub const HEADER: &str = "ts_ns,symbol,kind,price,size";
@@ -21,12 +21,12 @@ pub const HEADER: &str = "ts_ns,symbol,kind,price,size";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A feed from a CSV file, a pipe or standard input.
-pub struct CsvFeed {
-    source: Source,
+pub type CsvFeed = FileFeed<Csv>;
+
+/// The reader of a [`CsvFeed`].
+pub struct Csv {
     window: Window,
     rows: Rows,
-    total_bytes: Option<u64>,
-    failed: bool,
 }
 
 impl CsvFeed {
@@ -63,95 +63,61 @@ impl CsvFeed {
         if source.is_dbn() {
             return Err(FeedError::NotCsv { file });
         }
-        let rows = Rows::new(file, on_bad_row);
-        let mut feed = Self { source, window: Window::new(), rows, total_bytes, failed: false };
+        let rows = Rows { account: Account::new(file, on_bad_row), line: 0, blank: 0 };
+        let mut feed = Self::new(source, total_bytes, Csv { window: Window::new(), rows });
         feed.check_header()?;
         Ok(feed)
     }
 
     fn check_header(&mut self) -> Result<(), FeedError> {
         let found = loop {
-            match self.window.next_line() {
+            let Csv { window, rows } = &mut self.format;
+            match window.next_line() {
                 Next::Line(line) => {
                     let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
                     if line == HEADER.as_bytes() {
-                        self.rows.line = 1;
+                        rows.line = 1;
                         return Ok(());
                     }
                     break clip(line);
                 }
                 Next::TooLong(start) => break clip(start),
-                Next::End => return Err(FeedError::Empty { file: self.rows.file.clone() }),
+                Next::End => return Err(FeedError::Empty { file: rows.account.file.clone() }),
                 Next::More => self.fill()?,
             }
         };
-        Err(FeedError::Header { file: self.rows.file.clone(), found })
-    }
-
-    fn fill(&mut self) -> Result<(), FeedError> {
-        let Self { source, window, rows, .. } = self;
-        let filled = window.fill(|buffer| source.read(buffer));
-        filled.map_err(|error| source.error(&rows.file, Place::Line(rows.line), error))
-    }
-
-    /// [`Feed::next_batch`] of a feed that has not failed.
-    fn batch(&mut self, out: &mut Vec<Row>, max: usize) -> Result<(), FeedError> {
-        let before = out.len();
-        while out.len() - before < max {
-            match self.window.next_line() {
-                Next::Line(line) => self.rows.take(line, out)?,
-                Next::TooLong(start) => self.rows.refuse_long(start)?,
-                Next::End => break,
-                // What there is goes out before anything waits for more.
-                Next::More if out.len() > before => break,
-                Next::More => self.fill()?,
-            }
-        }
-        Ok(())
+        Err(FeedError::Header { file: self.format.rows.account.file.clone(), found })
     }
 }
 
-impl Feed for CsvFeed {
-    fn names(&self) -> &[String] {
-        self.rows.names.as_slice()
-    }
-
-    fn next_batch(&mut self, out: &mut Vec<Row>, max: usize) -> Result<usize, FeedError> {
-        if self.failed {
-            return Err(FeedError::AfterError { file: self.rows.file.clone() });
+impl Format for Csv {
+    #[inline]
+    fn step(&mut self, out: &mut Vec<Row>) -> Result<Step, FeedError> {
+        match self.window.next_line() {
+            Next::Line(line) => self.rows.take(line, out)?,
+            Next::TooLong(start) => self.rows.refuse_long(start)?,
+            Next::End => return Ok(Step::End),
+            Next::More => return Ok(Step::More),
         }
-        let before = out.len();
-        let batch = self.batch(out, max);
-        self.failed = batch.is_err();
-        batch.map(|()| out.len() - before)
+        Ok(Step::Taken)
     }
 
-    fn rows_expected(&self) -> Option<u64> {
-        None
+    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<()> {
+        self.window.fill(read)
     }
 
-    fn progress(&self) -> Progress {
-        let done = self.source.bytes();
-        Progress { done, total: self.total_bytes, unit: ProgressUnit::Bytes }
+    fn place(&self) -> Place {
+        Place::Line(self.rows.line)
     }
 
-    fn skipped(&self) -> &Skipped {
-        &self.rows.skipped
-    }
-
-    fn notes(&self) -> &Notes {
-        &self.rows.notes
+    fn account(&self) -> &Account {
+        &self.rows.account
     }
 }
 
-/// Lines to rows, and the account of those that are none.
+/// Lines to rows.
 struct Rows {
-    file: String,
-    on_bad_row: OnBadRow,
-    names: Names,
-    skipped: Skipped,
-    /// Always empty: every line is a row or malformed.
-    notes: Notes,
+    account: Account,
     /// The number of the last line that was taken, counted from 1.
     line: u64,
     /// Empty lines that nothing has followed yet.
@@ -159,11 +125,6 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(file: String, on_bad_row: OnBadRow) -> Self {
-        let (names, skipped, notes) = (Names::new(), Skipped::default(), Notes::default());
-        Self { file, on_bad_row, names, skipped, notes, line: 0, blank: 0 }
-    }
-
     #[inline]
     fn take(&mut self, line: &[u8], out: &mut Vec<Row>) -> Result<(), FeedError> {
         self.line += 1;
@@ -178,14 +139,8 @@ impl Rows {
             Ok(parsed) => parsed,
             Err(bad) => return self.refuse(self.line, bad.fault, bad.field),
         };
-        let symbol = match self.names.intern(parsed.symbol) {
-            Ok(symbol) => symbol,
-            Err(NameError::Fault(fault)) => return self.refuse(self.line, fault, parsed.symbol),
-            Err(NameError::TooMany) => {
-                let (file, place) = (self.file.clone(), Place::Line(self.line));
-                return Err(FeedError::TooManySymbols { file, place });
-            }
-        };
+        let place = Place::Line(self.line);
+        let Some(symbol) = self.account.intern(place, parsed.symbol)? else { return Ok(()) };
         let line::Line { event_time_ns, kind, price, size, .. } = parsed;
         out.push(Row { event_time_ns, symbol, kind, price, size, ..Row::default() });
         Ok(())
@@ -207,7 +162,6 @@ impl Rows {
 
     #[cold]
     fn refuse(&mut self, line: u64, fault: Fault, field: &[u8]) -> Result<(), FeedError> {
-        let bad = BadRow { place: Place::Line(line), fault, field: clip(field) };
-        self.skipped.refuse(self.on_bad_row, &self.file, bad)
+        self.account.refuse(Place::Line(line), fault, field)
     }
 }

@@ -14,7 +14,6 @@ use zepto_core::limits::{
     SYMBOLS_MAX,
 };
 
-use super::OnBadRow;
 use super::csv::HEADER;
 
 /// Where in a feed something is, counted from 1: zero is before the first.
@@ -327,24 +326,8 @@ impl Skipped {
         &self.first
     }
 
-    /// Does with a malformed row what was asked for.
-    pub(crate) fn refuse(
-        &mut self,
-        on_bad_row: OnBadRow,
-        file: &str,
-        bad: BadRow,
-    ) -> Result<(), FeedError> {
-        match on_bad_row {
-            OnBadRow::Fail => Err(FeedError::Row { file: file.to_owned(), bad }),
-            OnBadRow::Skip => {
-                self.count(bad);
-                Ok(())
-            }
-        }
-    }
-
     /// Counts one, and keeps it if it is among the first.
-    fn count(&mut self, bad: BadRow) {
+    pub(super) fn count(&mut self, bad: BadRow) {
         *self.counts.entry(bad.fault).or_default() += 1;
         if self.first.len() < FEED_SKIPPED_KEPT_MAX {
             self.first.push(bad);

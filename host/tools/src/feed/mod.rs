@@ -14,6 +14,7 @@ pub mod csv;
 pub mod dbn;
 pub mod decimal;
 pub mod error;
+mod file;
 pub mod generate;
 mod line;
 mod names;

@@ -20,15 +20,17 @@
 //! them, which reads them through references that must be aligned. The metadata may be large,
 //! since it names every instrument; it costs memory as it arrives, never as it claims.
 
+use std::io;
+
 use dbn::RType;
 use dbn::decode::dbn::fsm::DbnFsm;
 use zepto_core::limits::DBN_BUFFER_BYTES;
 
 use super::buffer::Buffer;
-use super::error::{BadRow, Fault, FeedError, Place, Skipped, clip};
-use super::names::{NameError, Names};
+use super::error::{Fault, FeedError, Place};
+use super::file::{Account, FileFeed, Format, Step};
 use super::source::Source;
-use super::{Feed, Notes, OnBadRow, Progress, ProgressUnit, Row};
+use super::{OnBadRow, Row};
 use event::Event;
 use metadata::Metadata;
 use symbols::{Found, Symbols};
@@ -45,12 +47,12 @@ const HEADER_BYTES: usize = 16;
 const LENGTH_UNIT_BYTES: usize = 4;
 
 /// A feed from a DBN file, a pipe or standard input, which [`super::open`] makes.
-pub(super) struct DbnFeed {
-    source: Source,
+pub(super) type DbnFeed = FileFeed<Dbn>;
+
+/// The reader of a [`DbnFeed`].
+pub(super) struct Dbn {
     buffer: Buffer,
     records: Records,
-    total_bytes: Option<u64>,
-    failed: bool,
 }
 
 impl DbnFeed {
@@ -66,34 +68,37 @@ impl DbnFeed {
     ) -> Result<Self, FeedError> {
         let metadata = metadata::read(&file, &mut source)?;
         let records = Records::new(file, metadata, on_bad_row);
-        let buffer = Buffer::new(DBN_BUFFER_BYTES);
-        Ok(Self { source, buffer, records, total_bytes, failed: false })
+        let dbn = Dbn { buffer: Buffer::new(DBN_BUFFER_BYTES), records };
+        Ok(Self::new(source, total_bytes, dbn))
     }
+}
 
-    fn fill(&mut self) -> Result<(), FeedError> {
-        let Self { source, buffer, records, .. } = self;
-        let filled = buffer.fill(|room| source.read(room));
-        filled.map_err(|error| source.error(&records.file, Place::Record(records.number), error))
-    }
-
-    /// [`Feed::next_batch`] of a feed that has not failed.
-    fn batch(&mut self, out: &mut Vec<Row>, max: usize) -> Result<(), FeedError> {
-        let before = out.len();
-        while out.len() - before < max {
-            match next(&self.buffer) {
-                Next::Record(bytes) => self.records.take(self.buffer.take(bytes), out)?,
-                Next::Cut(bytes) => {
-                    self.buffer.take(bytes);
-                    self.records.refuse_cut()?;
-                }
-                Next::Impossible(bytes) => return Err(self.records.impossible(bytes)),
-                Next::End => break,
-                // What there is goes out before anything waits for more.
-                Next::More if out.len() > before => break,
-                Next::More => self.fill()?,
+impl Format for Dbn {
+    #[inline]
+    fn step(&mut self, out: &mut Vec<Row>) -> Result<Step, FeedError> {
+        match next(&self.buffer) {
+            Next::Record(bytes) => self.records.take(self.buffer.take(bytes), out)?,
+            Next::Cut(bytes) => {
+                self.buffer.take(bytes);
+                self.records.refuse_cut()?;
             }
+            Next::Impossible(bytes) => return Err(self.records.impossible(bytes)),
+            Next::End => return Ok(Step::End),
+            Next::More => return Ok(Step::More),
         }
-        Ok(())
+        Ok(Step::Taken)
+    }
+
+    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<()> {
+        self.buffer.fill(read)
+    }
+
+    fn place(&self) -> Place {
+        self.records.place()
+    }
+
+    fn account(&self) -> &Account {
+        &self.records.account
     }
 }
 
@@ -129,49 +134,15 @@ fn next(buffer: &Buffer) -> Next {
     }
 }
 
-impl Feed for DbnFeed {
-    fn names(&self) -> &[String] {
-        self.records.names.as_slice()
-    }
-
-    fn next_batch(&mut self, out: &mut Vec<Row>, max: usize) -> Result<usize, FeedError> {
-        if self.failed {
-            return Err(FeedError::AfterError { file: self.records.file.clone() });
-        }
-        let before = out.len();
-        let batch = self.batch(out, max);
-        self.failed = batch.is_err();
-        batch.map(|()| out.len() - before)
-    }
-
-    fn rows_expected(&self) -> Option<u64> {
-        None
-    }
-
-    fn progress(&self) -> Progress {
-        let done = self.source.bytes();
-        Progress { done, total: self.total_bytes, unit: ProgressUnit::Bytes }
-    }
-
-    fn skipped(&self) -> &Skipped {
-        &self.records.skipped
-    }
-
-    fn notes(&self) -> &Notes {
-        &self.records.notes
-    }
-}
-
 /// Why a record is no row, and the bytes that are to blame.
 struct Bad<'a> {
     fault: Fault,
     field: &'a [u8],
 }
 
-/// Records to rows, and the account of those that are none.
+/// Records to rows.
 struct Records {
-    file: String,
-    on_bad_row: OnBadRow,
+    account: Account,
     /// The one type of record that becomes rows, and its length in bytes.
     rtype: RType,
     record_bytes: usize,
@@ -180,9 +151,6 @@ struct Records {
     symbols: Symbols,
     /// The name of the record before, most often the next one's too.
     last: Option<(Found, u32)>,
-    names: Names,
-    skipped: Skipped,
-    notes: Notes,
     /// The number of the last record that was taken, counted from 1.
     number: u64,
 }
@@ -191,16 +159,12 @@ impl Records {
     fn new(file: String, metadata: Metadata, on_bad_row: OnBadRow) -> Self {
         let Metadata { reader, rtype, record_bytes, symbols } = metadata;
         Self {
-            file,
-            on_bad_row,
+            account: Account::new(file, on_bad_row),
             rtype,
             record_bytes,
             reader,
             symbols,
             last: None,
-            names: Names::new(),
-            skipped: Skipped::default(),
-            notes: Notes::default(),
             number: 0,
         }
     }
@@ -217,16 +181,11 @@ impl Records {
             Ok(kind) => kind,
             Err(fault) => return self.refuse(fault, event.blame(fault)),
         };
-        let symbol = match self.symbol(event.instrument_id, event.named_at_ns()) {
-            Ok(symbol) => symbol,
-            Err((NameError::Fault(fault), name)) => return self.refuse(fault, name.as_bytes()),
-            Err((NameError::TooMany, _)) => {
-                let (file, place) = (self.file.clone(), Place::Record(self.number));
-                return Err(FeedError::TooManySymbols { file, place });
-            }
+        let Some(symbol) = self.symbol(event.instrument_id, event.named_at_ns())? else {
+            return Ok(());
         };
         if !event.order_id_fits() {
-            self.notes.count("order id too large to be kept");
+            self.account.notes.count("order id too large to be kept");
         }
         out.push(event.row(kind, symbol));
         Ok(())
@@ -241,7 +200,7 @@ impl Records {
             let known = rtype.first().and_then(|rtype| RType::try_from(*rtype).ok());
             let known = known.ok_or(bad(Fault::RecordType, rtype))?;
             let note = event::note(known).ok_or(bad(Fault::RecordSchema, rtype))?;
-            self.notes.count(note);
+            self.account.notes.count(note);
             return Ok(None);
         }
         if record.len() != self.record_bytes {
@@ -250,19 +209,24 @@ impl Records {
         event::read(&mut self.reader, record).map(Some).ok_or(bad(Fault::RecordLength, b""))
     }
 
-    /// The index of the name that an instrument has at a time.
+    /// The index of the name that an instrument has at a time; `None` if that was refused.
     #[inline]
-    fn symbol(&mut self, instrument: u32, time_ns: u64) -> Result<u32, (NameError, String)> {
+    fn symbol(&mut self, instrument: u32, time_ns: u64) -> Result<Option<u32>, FeedError> {
         if let Some((found, symbol)) = &self.last
             && found.covers(instrument, time_ns)
         {
-            return Ok(*symbol);
+            return Ok(Some(*symbol));
         }
         let (found, name) = self.symbols.find(instrument, time_ns);
-        let symbol = self.names.intern(name.as_bytes());
-        let symbol = symbol.map_err(|error| (error, name.into_owned()))?;
-        self.last = Some((found, symbol));
+        let symbol = self.account.intern(Place::Record(self.number), name.as_bytes())?;
+        if let Some(symbol) = symbol {
+            self.last = Some((found, symbol));
+        }
         Ok(symbol)
+    }
+
+    fn place(&self) -> Place {
+        Place::Record(self.number)
     }
 
     /// The input ended inside a record.
@@ -274,12 +238,11 @@ impl Records {
 
     #[cold]
     fn impossible(&self, bytes: usize) -> FeedError {
-        FeedError::DbnLength { file: self.file.clone(), record: self.number + 1, bytes }
+        FeedError::DbnLength { file: self.account.file.clone(), record: self.number + 1, bytes }
     }
 
     #[cold]
     fn refuse(&mut self, fault: Fault, field: &[u8]) -> Result<(), FeedError> {
-        let bad = BadRow { place: Place::Record(self.number), fault, field: clip(field) };
-        self.skipped.refuse(self.on_bad_row, &self.file, bad)
+        self.account.refuse(self.place(), fault, field)
     }
 }
