@@ -11,6 +11,7 @@
 //! * [`budget`], [`refusals`]: how much may be in flight, and what was turned away.
 #![forbid(unsafe_code)]
 
+pub mod balance;
 pub mod budget;
 pub mod dedupe;
 

@@ -13,6 +13,14 @@ pub const MEMBERS_MAX: usize = 1024;
 pub const SHARDS_MAX: u16 = 16;
 /// Copies of a partition, the owner included.
 pub const COPIES_MAX: usize = 4;
+/// In-sync members of a partition: one more while a copy moves.
+pub const IN_SYNC_MAX: usize = COPIES_MAX + 1;
+/// Partitions that one entry of the log may change; more take another entry.
+pub const CHANGES_MAX: usize = 4096;
+/// Pins of partitions to members.
+pub const PINS_MAX: usize = 4096;
+/// Partitions that one owner lets move, or be filled beyond the declared copies, at a time.
+pub const MOVES_MAX: usize = 1024;
 /// Virtual nodes of a node with weight 100 on the ring.
 pub const VNODES: u32 = 128;
 /// Weight of an ordinary node; a node of weight 200 gets twice the partitions.

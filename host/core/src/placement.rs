@@ -61,32 +61,6 @@ pub fn plan(holders: &[Holder], candidates: &[Candidate]) -> Vec<Move> {
     moves
 }
 
-/// The nodes that should hold copies of a partition besides its owner: the next distinct ones on
-/// the ring, of zones not used yet as long as there are any.
-pub fn replicas(
-    token: u64,
-    owner: u16,
-    copies: usize,
-    ring: &Ring,
-    zone_of: impl Fn(u16) -> u32,
-) -> Vec<u16> {
-    let walk: Vec<u16> = ring.walk(token).filter(|node| *node != owner).collect();
-    let mut zones = vec![zone_of(owner)];
-    let mut chosen = Vec::new();
-    for &node in &walk {
-        if chosen.len() + 1 < copies && !zones.contains(&zone_of(node)) {
-            zones.push(zone_of(node));
-            chosen.push(node);
-        }
-    }
-    for &node in &walk {
-        if chosen.len() + 1 < copies && !chosen.contains(&node) {
-            chosen.push(node);
-        }
-    }
-    chosen
-}
-
 /// A partition's place on the ring.
 pub fn token_of(partition: PartitionId, partitions: usize) -> u64 {
     u64::from(partition.0) << (64 - partitions.trailing_zeros()).min(63)
@@ -104,7 +78,7 @@ fn count(holders: &[Holder], candidates: usize) -> Vec<usize> {
 
 /// Floor or ceiling of each candidate's fair share. The ceilings go to those who hold more than
 /// their floor already, then to the largest remainders: that moves least.
-fn quotas(total: usize, candidates: &[Candidate], counts: &[usize]) -> Vec<usize> {
+pub(crate) fn quotas(total: usize, candidates: &[Candidate], counts: &[usize]) -> Vec<usize> {
     let weights: u64 = candidates.iter().map(|candidate| u64::from(candidate.weight)).sum();
     if weights == 0 {
         return counts.to_vec();
@@ -291,22 +265,6 @@ mod tests {
         let moves = plan(&holders, &nodes);
         assert_eq!(moves.len(), 20);
         assert!(moves.iter().all(|step| (40..60).contains(&step.partition.0)));
-    }
-
-    #[test]
-    fn replicas_avoid_the_owner_and_prefer_other_zones() {
-        let ring = Ring::new((0..4u16).map(|i| (i, NodeId(u32::from(i) + 1), 100)));
-        let zone_of = |node: u16| u32::from(node) / 2;
-        for token in [0, u64::MAX / 3, u64::MAX] {
-            for owner in 0..4 {
-                let two = replicas(token, owner, 2, &ring, zone_of);
-                assert_ne!(zone_of(two[0]), zone_of(owner));
-                let four = replicas(token, owner, 4, &ring, zone_of);
-                assert_eq!(four.len(), 3);
-                assert!(!four.contains(&owner));
-                assert_eq!(replicas(token, owner, 9, &ring, zone_of).len(), 3);
-            }
-        }
     }
 
     proptest! {

@@ -2,8 +2,8 @@
 //! entry, and whoever gets a placement over the network runs it before using it.
 
 use super::{Assignment, Member, MemberState, Placement, Topology};
-use crate::limits::{COPIES_MAX, MEMBERS_MAX, PARTITION_BITS_MAX, SHARDS_MAX};
-use zepto_abi::NodeId;
+use crate::limits::{COPIES_MAX, MEMBERS_MAX, PARTITION_BITS_MAX, PINS_MAX, SHARDS_MAX};
+use zepto_abi::{NodeId, PartitionId};
 
 /// A rule that a topology breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +40,11 @@ impl Placement {
             self.check_assignment(assignment)
                 .map_err(|Violation(what)| Violation(format!("partition {partition}: {what}")))?;
         }
+        rule(self.members.iter().all(|member| member.id.0 <= self.ids), || "an unissued id".into())?;
+        let pinned = |(partition, node): (&PartitionId, &NodeId)| {
+            self.assignment(*partition).is_some() && self.member(*node).is_some()
+        };
+        rule(self.pins.len() <= PINS_MAX && self.pins.iter().all(pinned), || "a bad pin".into())?;
         let active = |member: &Member| member.state == MemberState::Active && member.weight > 0;
         let unowned = self.assignments.iter().any(|assignment| assignment.owner().is_none());
         rule(!(unowned && self.members.iter().any(active)), || {
@@ -49,13 +54,19 @@ impl Placement {
 
     fn check_assignment(&self, assignment: &Assignment) -> Result {
         rule(assignment.epoch.0 <= self.index, || "an epoch from the future".into())?;
-        let copies = &assignment.copies;
-        for (i, &node) in copies.iter().enumerate().filter(|(_, node)| **node != NodeId(0)) {
+        let all: Vec<NodeId> = assignment.in_sync().chain(assignment.filling()).collect();
+        for (i, &node) in all.iter().enumerate() {
             rule(self.member(node).is_some(), || "held by a stranger".into())?;
-            rule(!copies[..i].contains(&node), || "two copies on one node".into())?;
+            rule(!all[..i].contains(&node), || "two copies on one node".into())?;
         }
-        let owned = assignment.owner().is_some();
-        rule(owned || assignment.replicas().next().is_none(), || "replicas, but no owner".into())
+        rule(assignment.owner().is_some() || all.is_empty(), || "copies, but no owner".into())?;
+        let there = |node: &NodeId| self.member(*node).is_some_and(Member::takes_part);
+        // The last in-sync member may be gone: then the partition is offline, and nothing is filled.
+        rule(all.len() <= 1 || all.iter().all(there), || "a copy of who is not there".into())?;
+        rule(all.len() <= usize::from(self.copies) + 2, || format!("{} copies", all.len()))?;
+        let target = assignment.target;
+        let aims = target == NodeId(0) || (all[1..].contains(&target));
+        rule(aims, || "it moves to who has no copy".into())
     }
 }
 

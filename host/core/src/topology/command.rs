@@ -27,7 +27,7 @@ pub enum Command {
         address: String,
         /// Shard threads, a power of two.
         shards: u16,
-        /// Weight of its share.
+        /// Weight of its share; a member of weight zero holds no partitions.
         weight: u16,
         /// Failure zone, or empty.
         zone: String,
@@ -46,47 +46,94 @@ pub enum Command {
         /// Its incarnation.
         incarnation: Incarnation,
     },
-    /// An incarnation is over: silent for too long, or gone after leaving.
+    /// An incarnation is over: silent for too long, or gone after leaving. In-sync replicas take
+    /// over what it owned, and other members are filled in its place, in this same entry.
     Bury {
         /// The member.
         node: NodeId,
         /// The incarnation that is over.
         incarnation: Incarnation,
     },
-    /// An owner gives partitions away that it has frozen empty.
-    HandOver {
+    /// An owner changes who holds its partitions. What no longer fits is passed over.
+    Change {
         /// The owner.
         node: NodeId,
         /// Its incarnation.
         incarnation: Incarnation,
-        /// What goes where.
-        handovers: Vec<Handover>,
-    },
-    /// The copies of a partition change: a promotion, a copy less.
-    Reassign {
-        /// The partition.
-        partition: PartitionId,
-        /// Its epoch as the proposer knows it.
-        epoch: Epoch,
-        /// Owner first, then the in-sync replicas.
-        copies: Vec<NodeId>,
+        /// Up to `CHANGES_MAX` of them.
+        changes: Vec<Change>,
     },
     /// Symbol names to issue ids for.
     Intern {
         /// The names; known ones are fine.
         names: Vec<String>,
     },
+    /// A partition is to be at a member.
+    Pin {
+        /// The partition.
+        partition: PartitionId,
+        /// The member.
+        node: NodeId,
+    },
+    /// A partition may be anywhere again.
+    Unpin {
+        /// The partition.
+        partition: PartitionId,
+    },
+    /// A member's share changes.
+    Weight {
+        /// The member.
+        node: NodeId,
+        /// Its new weight.
+        weight: u16,
+    },
+    /// A member stands elsewhere.
+    Zone {
+        /// The member.
+        node: NodeId,
+        /// Its new failure zone, or empty.
+        zone: String,
+    },
+    /// A dead member that holds nothing is forgotten.
+    Remove {
+        /// The member.
+        node: NodeId,
+    },
+    /// Partitions whose last in-sync member is gone begin anew, empty, at others: an operator
+    /// accepts the loss.
+    Recover {
+        /// How many there are, so that nobody accepts more than was shown.
+        partitions: u32,
+    },
 }
 
-/// One partition given away.
+/// One partition's change, valid only at the epoch that its owner knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Handover {
+pub struct Change {
     /// Which.
     pub partition: PartitionId,
     /// Its epoch as the owner knows it.
     pub epoch: Epoch,
-    /// Its next owner.
-    pub to: NodeId,
+    /// What changes.
+    pub what: What,
+}
+
+/// What changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// A member begins to be filled, as one more copy.
+    Fill(NodeId),
+    /// A member is to be the owner: it is filled first if it has no copy.
+    Move(NodeId),
+    /// A filled member has everything: it is in sync.
+    Admit(NodeId),
+    /// A member's copy counts no longer; another one, or it again, is filled in its place.
+    Drop(NodeId),
+    /// An in-sync member becomes the owner. The old one has stopped taking ticks, and all that it
+    /// took is confirmed everywhere, so its copy stays in sync.
+    Switch(NodeId),
+    /// Nothing but the epoch: whatever was proposed at the old one can no longer happen.
+    Renew,
 }
 
 /// Why an entry was refused. The topology is unchanged.

@@ -7,14 +7,18 @@
 mod apply;
 mod check;
 mod command;
+mod copies;
+mod event;
 
-pub use apply::{Applied, Event};
+pub use apply::Applied;
 pub use check::Violation;
-pub use command::{Command, Handover, Refused};
+pub use command::{Change, Command, Refused, What};
+pub use event::Event;
 
-use crate::limits::COPIES_MAX;
+use crate::limits::{COPIES_MAX, IN_SYNC_MAX};
 use crate::symbols::Symbols;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use zepto_abi::{Epoch, Incarnation, NodeId, PartitionId};
 
 /// Where a member stands, by decision of the log.
@@ -52,19 +56,54 @@ pub struct Member {
     pub zone: String,
 }
 
+impl Member {
+    /// Whether it may hold partitions now: it is there, or going away in an orderly manner.
+    pub fn takes_part(&self) -> bool {
+        matches!(self.state, MemberState::Active | MemberState::Leaving)
+    }
+}
+
 /// Who holds a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
-    /// Index of the entry that last changed the copies.
+    /// Index of the entry that last changed the owner or the copies.
     pub epoch: Epoch,
-    /// The owner first, then the in-sync replicas; [`NodeId`] zero where there is none.
-    pub copies: [NodeId; COPIES_MAX],
+    /// The owner first, then the in-sync replicas; [`NodeId`] zero where there is none. One more
+    /// than a cluster may declare: while a copy moves, the old one stays until the new one is
+    /// full.
+    pub copies: [NodeId; IN_SYNC_MAX],
+    /// Members whose copy is being filled: they take every new tick, and count for nothing else.
+    pub filling: [NodeId; COPIES_MAX],
+    /// The member that is to be the owner once it is in sync; zero when nothing moves.
+    pub target: NodeId,
 }
 
 impl Assignment {
+    /// Nobody's.
+    pub const NOBODY: Self = Self {
+        epoch: Epoch(0),
+        copies: [NodeId(0); IN_SYNC_MAX],
+        filling: [NodeId(0); COPIES_MAX],
+        target: NodeId(0),
+    };
+
+    /// In sync at an epoch: the owner first.
+    pub fn of(epoch: Epoch, nodes: &[NodeId]) -> Self {
+        let mut assignment = Self { epoch, ..Self::NOBODY };
+        for (copy, node) in assignment.copies.iter_mut().zip(nodes) {
+            *copy = *node;
+        }
+        assignment
+    }
+
     /// The owner, if any.
     pub fn owner(&self) -> Option<NodeId> {
         Some(self.copies[0]).filter(|node| *node != NodeId(0))
+    }
+
+    /// The in-sync members, the owner first.
+    pub fn in_sync(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.copies.iter().copied().filter(|node| *node != NodeId(0))
     }
 
     /// The in-sync replicas besides the owner.
@@ -72,9 +111,24 @@ impl Assignment {
         self.copies[1..].iter().copied().filter(|node| *node != NodeId(0))
     }
 
-    /// Whether a node holds a copy.
+    /// The members whose copy is being filled.
+    pub fn filling(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.filling.iter().copied().filter(|node| *node != NodeId(0))
+    }
+
+    /// Whether a node holds an in-sync copy.
     pub fn holds(&self, node: NodeId) -> bool {
         node != NodeId(0) && self.copies.contains(&node)
+    }
+
+    /// Whether a node's copy is being filled.
+    pub fn is_filling(&self, node: NodeId) -> bool {
+        node != NodeId(0) && self.filling.contains(&node)
+    }
+
+    /// In-sync copies and those being filled.
+    pub fn count(&self) -> usize {
+        self.in_sync().count() + self.filling().count()
     }
 }
 
@@ -91,10 +145,14 @@ pub struct Placement {
     pub bits: u8,
     /// Declared copies of every partition.
     pub copies: u8,
-    /// Every member that was ever seen, by id.
+    /// The last id that was issued.
+    pub ids: u32,
+    /// The members, by id; dead ones until they are removed.
     pub members: Vec<Member>,
     /// One per partition.
     pub assignments: Vec<Assignment>,
+    /// Partitions that an operator wants at a member.
+    pub pins: BTreeMap<PartitionId, NodeId>,
 }
 
 /// All replicated control state.
@@ -112,8 +170,8 @@ impl Placement {
         self.members.get(self.position(id)?)
     }
 
-    /// Where a member stands in the list. Ids are issued from one upwards and members are never
-    /// forgotten, so the id nearly always says it.
+    /// Where a member stands in the list. Ids are issued from one upwards and members are rarely
+    /// removed, so the id nearly always says it.
     pub fn position(&self, id: NodeId) -> Option<usize> {
         let guess = (id.0 as usize).checked_sub(1)?;
         if self.members.get(guess).is_some_and(|member| member.id == id) {
@@ -148,8 +206,10 @@ impl Topology {
             cluster: 0,
             bits: 0,
             copies: 0,
+            ids: 0,
             members: Vec::new(),
             assignments: Vec::new(),
+            pins: BTreeMap::new(),
         };
         Self { placement, symbols: Symbols::default() }
     }

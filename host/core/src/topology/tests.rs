@@ -1,6 +1,7 @@
 //! The topology command by command, and random commands that must never break a rule.
 
 use super::*;
+use crate::topology::{Change, What};
 use proptest::prelude::*;
 
 struct Log {
@@ -76,24 +77,53 @@ fn nothing_happens_before_the_bootstrap_and_it_happens_once() {
     assert_eq!(log.refused(&again), Refused::Bootstrapped);
 }
 
+fn change(log: &Log, node: NodeId, partition: u32, what: What) -> Command {
+    let change = Change { partition: PartitionId(partition), epoch: log.epoch(partition), what };
+    let incarnation = log.topology.placement.member(node).unwrap().incarnation;
+    Command::Change { node, incarnation, changes: vec![change] }
+}
+
+fn held(log: &Log, partition: u32) -> Vec<u32> {
+    let assignment = log.topology.placement.assignments[partition as usize];
+    assignment.in_sync().map(|node| node.0).collect()
+}
+
 #[test]
-fn an_owner_hands_over_only_what_it_still_owns_at_that_epoch() {
+fn an_owner_changes_only_what_it_still_owns_at_that_epoch() {
     let mut log = Log::new(6, 1);
     let (a, b) = (log.active("a", 1), log.active("b", 1));
-    let handover = |epoch, to| Command::HandOver {
-        node: a,
-        incarnation: Incarnation(1),
-        handovers: vec![Handover { partition: PartitionId(5), epoch, to }],
-    };
-    let epoch = log.epoch(5);
-    let moved = log.ok(&handover(epoch, b));
-    assert_eq!(moved, [Event::Moved { partitions: 1, from: a, to: b }]);
-    assert!(log.epoch(5) > epoch);
+    let fill = change(&log, a, 5, What::Move(b));
+    log.ok(&fill);
     assert!(log.epoch(4) < log.epoch(5), "an unaffected partition keeps its epoch");
-    let known = log.epoch(5);
-    assert!(matches!(log.refused(&handover(epoch, b)), Refused::Changed { .. }));
-    assert!(matches!(log.refused(&handover(known, b)), Refused::Changed { .. }));
-    assert!(matches!(log.refused(&handover(log.epoch(4), NodeId(9))), Refused::Changed { .. }));
+    assert!(matches!(log.refused(&fill), Refused::Changed { .. }));
+    let early = change(&log, a, 5, What::Switch(b));
+    assert!(matches!(log.refused(&early), Refused::Changed { .. }), "it is not full yet");
+    log.ok(&change(&log, a, 5, What::Admit(b)));
+    assert_eq!(held(&log, 5), [a.0, b.0], "the old copy stays until the new owner has taken over");
+    let moved = log.ok(&change(&log, a, 5, What::Switch(b)));
+    assert!(moved.contains(&Event::Moved { partitions: 1, from: a, to: b }), "{moved:?}");
+    assert_eq!(held(&log, 5), [b.0]);
+    let not_mine = change(&log, a, 5, What::Renew);
+    assert!(matches!(log.refused(&not_mine), Refused::Changed { .. }));
+    let stranger = change(&log, a, 4, What::Fill(NodeId(9)));
+    assert!(matches!(log.refused(&stranger), Refused::Changed { .. }));
+}
+
+#[test]
+fn what_fits_of_an_entry_happens_and_what_does_not_is_passed_over() {
+    let mut log = Log::new(6, 2);
+    let (a, b) = (log.active("a", 1), log.active("b", 1));
+    let (good, bad) = (log.epoch(1), Epoch(log.epoch(2).0 + 7));
+    let admit = |partition, epoch| Change {
+        partition: PartitionId(partition),
+        epoch,
+        what: What::Admit(b),
+    };
+    let changes = vec![admit(1, good), admit(2, bad), admit(99, good)];
+    let incarnation = Incarnation(1);
+    let events = log.ok(&Command::Change { node: a, incarnation, changes });
+    assert_eq!(events, [Event::Filled { node: b, partitions: 1 }]);
+    assert_eq!((held(&log, 1), held(&log, 2)), (vec![1, 2], vec![1]));
 }
 
 #[test]
@@ -119,31 +149,111 @@ fn dead_is_final_for_an_incarnation() {
         Command::Activate { node, incarnation },
         Command::Leave { node, incarnation },
         Command::Bury { node, incarnation },
-        Command::HandOver { node, incarnation, handovers: vec![] },
+        Command::Change { node, incarnation, changes: vec![] },
     ] {
         assert!(matches!(log.refused(&command), Refused::Outdated { .. }));
     }
 }
 
 #[test]
-fn only_an_in_sync_copy_is_promoted() {
+fn the_second_member_is_filled_and_only_a_full_one_takes_over() {
     let mut log = Log::new(4, 2);
-    for name in ["a", "b", "c"] {
-        log.ok(&join(name, 1));
+    let (a, b) = (log.active("a", 1), log.active("b", 1));
+    let assignment = log.topology.placement.assignments[3];
+    assert_eq!((assignment.owner(), assignment.filling().collect::<Vec<_>>()), (Some(a), vec![b]));
+    assert!(matches!(log.refused(&change(&log, a, 3, What::Switch(b))), Refused::Changed { .. }));
+    // The owner dies while the other is not full: nobody takes over.
+    log.ok(&change(&log, a, 3, What::Admit(b)));
+    let events = log.ok(&Command::Bury { node: a, incarnation: Incarnation(1) });
+    assert!(events.contains(&Event::Moved { partitions: 1, from: a, to: b }), "{events:?}");
+    assert!(events.contains(&Event::Offline { node: a, partitions: 15 }), "{events:?}");
+    assert_eq!(log.topology.placement.offline().count(), 15);
+    assert_eq!(held(&log, 3), [b.0]);
+}
+
+#[test]
+fn a_death_promotes_and_lets_another_be_filled_in_one_entry() {
+    let mut log = Log::new(4, 2);
+    let (a, b) = (log.active("a", 1), log.active("b", 1));
+    for partition in 0..16 {
+        log.ok(&change(&log, a, partition, What::Admit(b)));
     }
-    for node in 1..=3 {
+    let c = log.active("c", 1);
+    log.ok(&Command::Bury { node: a, incarnation: Incarnation(1) });
+    for assignment in &log.topology.placement.assignments {
+        assert_eq!(assignment.in_sync().collect::<Vec<_>>(), [b]);
+        assert_eq!(assignment.filling().collect::<Vec<_>>(), [c]);
+        assert_eq!(assignment.epoch.0, log.topology.placement.index);
+    }
+    assert_eq!(log.topology.placement.offline().count(), 0);
+}
+
+#[test]
+fn a_replica_that_is_behind_is_dropped_and_filled_again() {
+    let mut log = Log::new(4, 2);
+    let (a, b) = (log.active("a", 1), log.active("b", 1));
+    log.ok(&change(&log, a, 3, What::Admit(b)));
+    assert!(matches!(log.refused(&change(&log, a, 3, What::Drop(a))), Refused::Changed { .. }));
+    let events = log.ok(&change(&log, a, 3, What::Drop(b)));
+    let again = [
+        Event::Dropped { node: b, partitions: 1 },
+        Event::Filling { node: b, partitions: 1 },
+    ];
+    assert_eq!(events, again);
+    assert_eq!(held(&log, 3), [a.0]);
+}
+
+#[test]
+fn offline_partitions_begin_anew_only_when_an_operator_gives_them_up() {
+    let mut log = Log::new(4, 1);
+    let (a, b) = (log.active("a", 1), log.active("b", 1));
+    assert!(matches!(log.refused(&Command::Recover { partitions: 0 }), Refused::Invalid(_)));
+    log.ok(&Command::Bury { node: a, incarnation: Incarnation(1) });
+    let text = log.refused(&Command::Recover { partitions: 3 }).to_string();
+    assert!(text.contains("16 partitions are offline"), "{text}");
+    assert!(matches!(log.refused(&Command::Remove { node: a }), Refused::Invalid(_)));
+    let events = log.ok(&Command::Recover { partitions: 16 });
+    assert!(events.contains(&Event::DataLost { node: a, partitions: 16 }));
+    assert_eq!(log.topology.placement.owned_by(b).count(), 16);
+    log.ok(&Command::Remove { node: a });
+    let c = log.active("c", 1);
+    assert_eq!(c.0, 3, "an id is never used twice");
+}
+
+#[test]
+fn a_member_of_weight_zero_holds_nothing_until_it_is_given_a_weight() {
+    let mut log = Log::new(4, 2);
+    let mut witness = join("w", 1);
+    if let Command::Join { weight, .. } = &mut witness {
+        *weight = 0;
+    }
+    log.ok(&witness);
+    let node = NodeId(1);
+    log.ok(&Command::Activate { node, incarnation: Incarnation(1) });
+    assert_eq!(log.topology.placement.owned_by(node).count(), 0);
+    let events = log.ok(&Command::Weight { node, weight: 50 });
+    assert_eq!(events, [Event::Moved { partitions: 16, from: NodeId(0), to: node }]);
+    assert!(matches!(log.refused(&Command::Weight { node, weight: 1001 }), Refused::Invalid(_)));
+    log.ok(&Command::Zone { node, zone: "east".into() });
+    assert_eq!(log.topology.placement.member(node).unwrap().zone, "east");
+}
+
+#[test]
+fn refills_go_to_another_zone_first() {
+    let mut log = Log::new(6, 2);
+    for (name, zone) in [("a", "x"), ("b", "x"), ("c", "y")] {
+        let mut command = join(name, 1);
+        if let Command::Join { zone: slot, .. } = &mut command {
+            *slot = zone.into();
+        }
+        log.ok(&command);
+    }
+    for node in [2, 3, 1] {
         log.ok(&Command::Activate { node: NodeId(node), incarnation: Incarnation(1) });
     }
-    // The first to be active got everything, alone; copies of it need a filled replica.
-    let copies = log.topology.placement.assignments[3].copies;
-    let outsider = (1..=3).map(NodeId).find(|node| !copies.contains(node)).unwrap();
-    let promote =
-        |epoch, node| Command::Reassign { partition: PartitionId(3), epoch, copies: vec![node] };
-    let epoch = log.epoch(3);
-    assert!(matches!(log.refused(&promote(epoch, outsider)), Refused::Changed { .. }));
-    assert!(matches!(log.refused(&promote(Epoch(0), copies[0])), Refused::Changed { .. }));
-    log.ok(&promote(epoch, copies[0]));
-    assert!(log.epoch(3) > epoch);
+    // The second to be active was in the other zone.
+    let all = &log.topology.placement.assignments;
+    assert!(all.iter().all(|a| a.filling().eq([NodeId(3)])));
 }
 
 #[test]
@@ -197,24 +307,36 @@ proptest! {
     /// same topology and hash.
     #[test]
     fn no_command_breaks_a_rule(
-            choices in proptest::collection::vec((0u8..7, 1u32..5, 1u64..4, 0u32..16), 0..60),
+            choices in proptest::collection::vec((0u8..14, 1u32..5, 1u64..4, 0u32..16), 0..80),
         ) {
         let run = || {
             let mut log = Log::new(4, 2);
             for &(kind, node, incarnation, partition) in &choices {
                 let (node, incarnation) = (NodeId(node), Incarnation(incarnation));
                 let epoch = log.epoch(partition);
+                let owner = log.topology.placement.assignments[partition as usize].copies[0];
+                let known = log.topology.placement.member(owner);
+                let current = known.map_or(incarnation, |member| member.incarnation);
                 let partition = PartitionId(partition);
-                let to = NodeId(node.0 % 4 + 1);
+                let change = |what| Command::Change {
+                    node: owner,
+                    incarnation: current,
+                    changes: vec![Change { partition, epoch, what }],
+                };
                 let command = match kind {
                     0 => join(&format!("n{node}"), incarnation.0),
                     1 => Command::Activate { node, incarnation },
                     2 => Command::Leave { node, incarnation },
                     3 => Command::Bury { node, incarnation },
-                    4 => Command::HandOver {
-                        node, incarnation, handovers: vec![Handover { partition, epoch, to }],
-                    },
-                    5 => Command::Reassign { partition, epoch, copies: vec![to] },
+                    4 => change(What::Fill(node)),
+                    5 => change(What::Admit(node)),
+                    6 => change(What::Move(node)),
+                    7 => change(What::Switch(node)),
+                    8 => change(What::Drop(node)),
+                    9 => Command::Pin { partition, node },
+                    10 => Command::Weight { node, weight: (incarnation.0 * 50 - 50) as u16 },
+                    11 => Command::Remove { node },
+                    12 => Command::Recover { partitions: partition.0 },
                     _ => Command::Intern { names: vec![format!("s{partition}"), "t".into()] },
                 };
                 log.run(&command);
@@ -227,41 +349,18 @@ proptest! {
     }
 }
 
-/// Gives a partition copies by hand: no command fills one yet.
-fn place(log: &mut Log, partition: usize, nodes: &[NodeId]) {
-    let mut copies = [NodeId(0); COPIES_MAX];
-    copies[..nodes.len()].copy_from_slice(nodes);
-    log.topology.placement.assignments[partition].copies = copies;
-}
-
 #[test]
 fn a_node_that_comes_back_empty_is_no_longer_in_sync_anywhere() {
     let mut log = Log::new(6, 2);
-    let (a, b, c) = (log.active("a", 1), log.active("b", 1), log.active("c", 1));
-    place(&mut log, 1, &[a, b]);
-    place(&mut log, 2, &[b, c, a]);
-    place(&mut log, 3, &[b]);
-    let events = log.ok(&join("b", 2));
-    assert!(events.contains(&Event::Moved { partitions: 1, from: b, to: c }), "{events:?}");
-    let index = Epoch(log.topology.placement.index);
-    let held = |log: &Log, partition: u32| {
-        let assignment = log.topology.placement.assignments[partition as usize];
-        (assignment.epoch, assignment.owner(), assignment.replicas().collect::<Vec<_>>())
-    };
-    assert_eq!(held(&log, 1), (index, Some(a), vec![]), "its copy no longer counts");
-    assert_eq!(held(&log, 2), (index, Some(c), vec![a]), "another in-sync copy is promoted");
-    assert_eq!(held(&log, 3).1, Some(b), "what it held alone waits for it");
-    let node = Command::Activate { node: b, incarnation: Incarnation(2) };
-    assert!(log.ok(&node).contains(&Event::DataLost { node: b, partitions: 1 }));
-}
-
-#[test]
-fn an_owner_that_is_replaced_keeps_no_copy() {
-    let mut log = Log::new(6, 2);
     let (a, b) = (log.active("a", 1), log.active("b", 1));
-    place(&mut log, 3, &[a, b]);
-    let (partition, epoch) = (PartitionId(3), log.epoch(3));
-    let swap = Command::Reassign { partition, epoch, copies: vec![b, a] };
-    assert!(matches!(log.refused(&swap), Refused::Invalid(_)));
-    log.ok(&Command::Reassign { partition, epoch, copies: vec![b] });
+    for partition in [1, 2] {
+        log.ok(&change(&log, a, partition, What::Admit(b)));
+    }
+    log.ok(&change(&log, a, 2, What::Switch(b)));
+    let events = log.ok(&join("b", 2));
+    assert!(events.contains(&Event::Moved { partitions: 1, from: b, to: a }), "{events:?}");
+    assert_eq!(held(&log, 1), [a.0], "its copy no longer counts");
+    assert_eq!(held(&log, 2), [a.0], "another in-sync copy is promoted");
+    let node = Command::Activate { node: b, incarnation: Incarnation(2) };
+    assert!(log.ok(&node).contains(&Event::Filling { node: b, partitions: 64 }));
 }
