@@ -181,6 +181,20 @@ impl Producers {
         }
     }
 
+    /// Every producer with ticks in a partition: its index here, itself, and its last sequence
+    /// there.
+    pub fn known_in(
+        &self,
+        partition: PartitionId,
+    ) -> impl Iterator<Item = (u32, ProducerId, u64)> + '_ {
+        let slots = self.slots.iter().zip(0u32..);
+        slots.filter_map(move |(sequences, index)| {
+            let sequences = sequences.as_ref()?;
+            let last = sequences.last(partition);
+            (last > 0).then_some((index, sequences.producer, last))
+        })
+    }
+
     /// How many producers are known.
     pub fn len(&self) -> usize {
         self.index.len()

@@ -6,6 +6,7 @@
 //!
 //! * [`hash`], [`ring`], [`placement`], [`view`]: which node owns a series.
 //! * [`topology`]: the replicated control state, its commands and their one `apply`.
+//! * [`balance`]: what an owner should change, so that everybody has their share.
 //! * [`slot`], [`dedupe`], [`fence`], [`settle`]: the pieces of a lane.
 //! * [`heartbeat`], [`detect`]: who is alive.
 //! * [`budget`], [`refusals`]: how much may be in flight, and what was turned away.
@@ -14,7 +15,6 @@
 pub mod balance;
 pub mod budget;
 pub mod dedupe;
-
 pub mod defect;
 pub mod detect;
 pub mod env;

@@ -21,6 +21,11 @@ pub const CHANGES_MAX: usize = 4096;
 pub const PINS_MAX: usize = 4096;
 /// Partitions that one owner lets move, or be filled beyond the declared copies, at a time.
 pub const MOVES_MAX: usize = 1024;
+/// Ticks that one lane brings to copies which are being filled, and that wait there until what came
+/// before them has arrived: the unsettled ones first, at most two turns of a lane, then new ones.
+pub const FILL_WAITING_MAX: usize = 1 << 18;
+/// Rows that an owner copies into one lane before it looks at the next.
+pub const FILL_BATCH: usize = 256;
 /// Virtual nodes of a node with weight 100 on the ring.
 pub const VNODES: u32 = 128;
 /// Weight of an ordinary node; a node of weight 200 gets twice the partitions.
@@ -225,6 +230,8 @@ const _: () = {
     assert!(LANE_SLOTS_MAX >= LANE_SLOTS && LANE_SLOTS >= RPC_LANE_SLOTS);
     assert!((PUBLISH_EVERY as usize) < RPC_LANE_SLOTS && LANE_BATCH < RPC_LANE_SLOTS);
     assert!(LANE_REFUSALS.is_power_of_two());
+    assert!(FILL_WAITING_MAX >= 3 * LANE_SLOTS && FILL_BATCH <= LANE_BATCH);
+    assert!(IN_SYNC_MAX + COPIES_MAX <= u8::MAX as usize);
     assert!(SHARDS_MAX.is_power_of_two());
     assert!(MEMBERS_MAX * SHARDS_MAX as usize <= u16::MAX as usize);
     assert!(1 << PARTITION_BITS_MAX <= u16::MAX as usize + 1);

@@ -7,9 +7,14 @@
 //! |---|---|---|
 //! | bind producer | 1 | 0: producer index, 1: producer id |
 //! | bind partition | 2 | 0: partition, 1: epoch, 2: next sequence |
+//! | begin fill | 3 | 0: partition, 1: epoch, 2: next sequence, 4: first unsettled sequence |
+//! | accepted | 4 | 0: producer index, 1: partition, 2: its last sequence there |
+//! | rows | 5 | 0: partition, 1: how many, 2: digest |
+//! | filled | 6 | 0: partition, 1: rows in all |
 //!
-//! The first word of a tick carries {producer index u32, producer sequence low u32}. The whole
-//! slot is bytes from a peer: decoding never panics and every unknown record is an error.
+//! The first word of a tick carries {producer index u32, producer sequence low u32}; that of the
+//! ticks that a rows record announces, their sequence in the partition. The whole slot is bytes
+//! from a peer: decoding never panics and every unknown record is an error.
 
 use zepto_abi::{Epoch, Kind, PartitionId, ProducerId, Tick};
 
@@ -22,6 +27,10 @@ const KIND_SHIFT: u32 = 48;
 const FLAGS_SHIFT: u32 = 56;
 const BIND_PRODUCER: u8 = 1;
 const BIND_PARTITION: u8 = 2;
+const BEGIN_FILL: u8 = 3;
+const ACCEPTED: u8 = 4;
+const ROWS: u8 = 5;
+const FILLED: u8 = 6;
 
 /// A control record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +50,44 @@ pub enum Control {
         epoch: Epoch,
         /// The partition sequence of its next tick in this lane.
         next: u64,
+    },
+    /// The receiver forgets what it has of the partition: it is filled anew. Its ticks from here on
+    /// are numbered from `next`; those before come in rows, first those that may not be settled.
+    BeginFill {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch, checked by the fence.
+        epoch: Epoch,
+        /// The partition sequence of its next tick in this lane.
+        next: u64,
+        /// Ticks from this sequence on may not be settled yet.
+        unsettled: u64,
+    },
+    /// What a producer had last got stored in the partition before the fill began.
+    Accepted {
+        /// The lane's short name for the producer.
+        index: u32,
+        /// The partition.
+        partition: PartitionId,
+        /// The producer's last sequence there.
+        last: u64,
+    },
+    /// The next slots are earlier ticks of a partition, of one series after another, each in its
+    /// order.
+    Rows {
+        /// The partition.
+        partition: PartitionId,
+        /// How many slots.
+        count: u32,
+        /// The sum of their digests: see [`digest`].
+        digest: u64,
+    },
+    /// All earlier ticks were sent.
+    Filled {
+        /// The partition.
+        partition: PartitionId,
+        /// How many there were.
+        rows: u64,
     },
 }
 
@@ -87,6 +134,25 @@ pub fn control_of(slot: &Slot) -> Result<Control, UnknownControl> {
             epoch: Epoch(slot[1]),
             next: slot[2],
         }),
+        BEGIN_FILL => Ok(Control::BeginFill {
+            partition: PartitionId(slot[0] as u32),
+            epoch: Epoch(slot[1]),
+            next: slot[2],
+            unsettled: slot[4],
+        }),
+        ACCEPTED => Ok(Control::Accepted {
+            index: slot[0] as u32,
+            partition: PartitionId(slot[1] as u32),
+            last: slot[2],
+        }),
+        ROWS => Ok(Control::Rows {
+            partition: PartitionId(slot[0] as u32),
+            count: slot[1] as u32,
+            digest: slot[2],
+        }),
+        FILLED => {
+            Ok(Control::Filled { partition: PartitionId(slot[0] as u32), rows: slot[1] })
+        }
         unknown => Err(UnknownControl(unknown)),
     }
 }
@@ -94,15 +160,51 @@ pub fn control_of(slot: &Slot) -> Result<Control, UnknownControl> {
 impl Control {
     /// The record as a slot.
     pub const fn slot(self) -> Slot {
-        match self {
+        let (record, words) = match self {
             Self::BindProducer { index, producer } => {
-                [index as u64, producer.0, 0, head(BIND_PRODUCER), 0, 0, 0, 0]
+                (BIND_PRODUCER, [index as u64, producer.0, 0, 0])
             }
             Self::BindPartition { partition, epoch, next } => {
-                [partition.0 as u64, epoch.0, next, head(BIND_PARTITION), 0, 0, 0, 0]
+                (BIND_PARTITION, [partition.0 as u64, epoch.0, next, 0])
             }
+            Self::BeginFill { partition, epoch, next, unsettled } => {
+                (BEGIN_FILL, [partition.0 as u64, epoch.0, next, unsettled])
+            }
+            Self::Accepted { index, partition, last } => {
+                (ACCEPTED, [index as u64, partition.0 as u64, last, 0])
+            }
+            Self::Rows { partition, count, digest } => {
+                (ROWS, [partition.0 as u64, count as u64, digest, 0])
+            }
+            Self::Filled { partition, rows } => (FILLED, [partition.0 as u64, rows, 0, 0]),
+        };
+        [words[0], words[1], words[2], head(record), words[3], 0, 0, 0]
+    }
+
+    /// The partition it is about, if it is about one.
+    pub const fn partition(&self) -> Option<PartitionId> {
+        match *self {
+            Self::BindProducer { .. } => None,
+            Self::BindPartition { partition, .. }
+            | Self::BeginFill { partition, .. }
+            | Self::Accepted { partition, .. }
+            | Self::Rows { partition, .. }
+            | Self::Filled { partition, .. } => Some(partition),
         }
     }
+}
+
+/// A digest of a slot's content. Digests are added up, so it tells that a row is another one or
+/// missing, by accident; it is no proof against an adversary.
+#[inline]
+pub fn digest(slot: &Slot) -> u64 {
+    // Odd constants, one per word: the first digits of the golden ratio, rotated.
+    const K: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut sum = 0u64;
+    for (word, place) in slot.iter().zip(0u32..) {
+        sum = (sum ^ word.wrapping_mul(K.rotate_left(8 * place) | 1)).rotate_left(23);
+    }
+    sum.wrapping_mul(K)
 }
 
 const fn head(record: u8) -> u64 {
@@ -159,10 +261,30 @@ mod tests {
                 epoch: Epoch(3),
                 next: u64::MAX,
             },
+            Control::BeginFill {
+                partition: PartitionId(9),
+                epoch: Epoch(8),
+                next: 7,
+                unsettled: 6,
+            },
+            Control::Accepted { index: 3, partition: PartitionId(9), last: u64::MAX },
+            Control::Rows { partition: PartitionId(9), count: u32::MAX, digest: 5 },
+            Control::Filled { partition: PartitionId(9), rows: 11 },
         ] {
             assert!(is_control(&record.slot()));
             assert_eq!(control_of(&record.slot()), Ok(record));
         }
+    }
+
+    #[test]
+    fn a_digest_tells_any_changed_word() {
+        let slot = [1, 2, 3, 4, 5, 6, 7, 8];
+        for word in 0..8 {
+            let mut other = slot;
+            other[word] ^= 1 << 17;
+            assert_ne!(digest(&slot), digest(&other), "word {word}");
+        }
+        assert_ne!(digest(&slot), digest(&[2, 1, 3, 4, 5, 6, 7, 8]));
     }
 
     proptest! {

@@ -20,6 +20,7 @@ mod arena;
 mod bars;
 mod budget;
 mod config;
+mod copy;
 mod counters;
 mod directory;
 mod error;
@@ -44,6 +45,7 @@ mod store;
 mod tail;
 
 pub use config::{Retention, StoreConfig};
+pub use copy::PartitionCopy;
 pub use counters::StoreCounters;
 pub use error::StoreError;
 pub use lifecycle::ClosedPartition;

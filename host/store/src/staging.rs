@@ -87,6 +87,11 @@ impl<const ROWS: usize, const WORDS: usize> Staging<ROWS, WORDS> {
         self.slots[slot % ROWS].0[word].load(Relaxed)
     }
 
+    /// The writer reads back below which sequence no row is staged.
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Relaxed)
+    }
+
     /// The writer has moved every row below `end` into the columns, or dropped it.
     pub(crate) fn moved(&self, end: u64) {
         self.end.store(end, Release);

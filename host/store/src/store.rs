@@ -232,7 +232,7 @@ impl Store {
     /// done in three steps, each when another series has come so far: fetch what says where the
     /// lines are, fetch them, move.
     #[inline(never)]
-    fn move_soon(&mut self, index: u32) {
+    pub(crate) fn move_soon(&mut self, index: u32) {
         let [before, ripe] = self.full;
         self.full = [index, before];
         prefetch(&raw const self.tails[index as usize]);
@@ -250,7 +250,7 @@ impl Store {
     /// All slots of a series are taken, and another row comes.
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self, index: usize) -> Result<(), StoreError> {
+    pub(crate) fn make_room(&mut self, index: usize) -> Result<(), StoreError> {
         let moved = self.move_staged(index);
         self.count_refusal(moved)
     }

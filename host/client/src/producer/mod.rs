@@ -22,11 +22,13 @@
 //! Owned by one thread. Never blocks, never reads a clock; the client wraps it with deadlines.
 
 mod account;
+mod link;
 mod outlet;
 mod parked;
 
 pub use account::Account;
-pub use outlet::{Link, Opened, Ring};
+pub use link::{Link, Opened};
+pub use outlet::Ring;
 
 use arc_swap::{ArcSwap, Cache};
 use core::time::Duration;

@@ -3,36 +3,15 @@
 //! The lane's slots are the producer's window. A slot is reused only after it settled *and* the
 //! refusals before that were read, so a refused tick can always be copied out.
 
+use super::link::{Link, Opened};
 use std::collections::BTreeSet;
 use zepto_core::slot::{self, Control, Slot};
 use zepto_core::view::Destination;
 use zepto_core::{Incarnation, ProducerId, Refusal};
-use zepto_transport::{Full, Heap, LaneError, Sender, Transport};
-
-/// A lane as it was opened: over the transport, or through an RPC connection.
-pub enum Link<T: Transport> {
-    /// One-sided, over the transport.
-    Peer(Sender<T>),
-    /// A ring in this process that an RPC connection empties.
-    Door(Sender<Heap>),
-}
+use zepto_transport::{Full, LaneError, Transport};
 
 /// Rings the receiver's bell.
 pub type Ring = Box<dyn Fn() + Send>;
-
-/// An open lane, as [`super::Lanes`] hands it over.
-pub struct Opened<T: Transport> {
-    /// Where it leads.
-    pub to: Destination,
-    /// The incarnation it was opened to.
-    pub incarnation: Incarnation,
-    /// Its sending end.
-    pub link: Link<T>,
-    /// Wakes a receiver that sleeps.
-    pub ring: Option<Ring>,
-    /// Whether the receiver is known to be gone.
-    pub hung_up: Option<Box<dyn Fn() -> bool + Send>>,
-}
 
 /// What happened to a slot, as its receiver says.
 pub(super) struct Verdict {
@@ -52,15 +31,6 @@ pub(super) struct Outlet<T: Transport> {
     /// Names of the producer that the lane knows.
     introduced: u32,
     settled: u64,
-}
-
-macro_rules! link {
-    ($self:expr, $lane:ident => $body:expr) => {
-        match $self {
-            Link::Peer($lane) => $body,
-            Link::Door($lane) => $body,
-        }
-    };
 }
 
 impl<T: Transport> Outlet<T> {
@@ -87,12 +57,12 @@ impl<T: Transport> Outlet<T> {
 
     #[inline(always)]
     pub fn push(&mut self, slot: &Slot) -> Result<u64, Full> {
-        link!(&mut self.link, lane => lane.push(slot))
+        self.link.push(slot)
     }
 
     /// Publishes what was pushed, and wakes the receiver if it sleeps.
     pub fn publish(&mut self) {
-        let parked = link!(&mut self.link, lane => lane.publish());
+        let parked = self.link.publish();
         if let Some(ring) = self.ring.as_ref().filter(|_| parked) {
             ring();
         }
@@ -100,7 +70,7 @@ impl<T: Transport> Outlet<T> {
 
     /// Wakes a receiver that fell asleep over what was published on its own along the way.
     pub fn wake(&mut self) {
-        let due = link!(&mut self.link, lane => lane.bell_due());
+        let due = self.link.bell_due();
         if let Some(ring) = self.ring.as_ref().filter(|_| due) {
             ring();
         }
@@ -110,8 +80,8 @@ impl<T: Transport> Outlet<T> {
     /// slots that are excluded already are not told again. Returns how many ticks settled.
     pub fn poll(&mut self, mut refused: impl FnMut(&mut Self, Verdict)) -> Result<u64, LaneError> {
         // Cursors first: whatever they pass was refused before.
-        let cursors = link!(&mut self.link, lane => lane.poll())?;
-        while let Some(range) = link!(&mut self.link, lane => lane.next_refusal())? {
+        let cursors = self.link.poll()?;
+        while let Some(range) = self.link.next_refusal()? {
             // A code of a later version is still a refusal.
             let reason = Refusal::from_code(range.reason).unwrap_or(Refusal::Malformed);
             for index in range.first..range.end() {
@@ -122,10 +92,10 @@ impl<T: Transport> Outlet<T> {
             }
         }
         self.settled = cursors.settled;
-        let before = link!(&self.link, lane => lane.released());
+        let before = self.link.released();
         let kept = self.excluded.split_off(&cursors.settled);
         let excluded = core::mem::replace(&mut self.excluded, kept).len() as u64;
-        link!(&mut self.link, lane => lane.release(cursors.settled));
+        self.link.release(cursors.settled);
         Ok(cursors.settled - before - excluded)
     }
 
@@ -137,7 +107,7 @@ impl<T: Transport> Outlet<T> {
     /// Ticks from an index on that still count for this lane, oldest first, and takes them out
     /// when `take` says so.
     pub fn take_back(&mut self, from: u64, mut take: impl FnMut(&Slot) -> bool) {
-        let released = link!(&self.link, lane => lane.released());
+        let released = self.link.released();
         for index in from.max(released)..self.head() {
             let Some(slot) = self.slot(index) else { continue };
             if !slot::is_control(&slot) && !self.excluded.contains(&index) && take(&slot) {
@@ -148,12 +118,12 @@ impl<T: Transport> Outlet<T> {
 
     /// Ticks in the lane that are not settled and still count for it.
     pub fn in_flight(&self) -> u64 {
-        let released = link!(&self.link, lane => lane.released());
+        let released = self.link.released();
         self.head() - released - self.excluded.len() as u64
     }
 
     pub fn head(&self) -> u64 {
-        link!(&self.link, lane => lane.head())
+        self.link.head()
     }
 
     /// Slots below this are final.
@@ -166,6 +136,6 @@ impl<T: Transport> Outlet<T> {
     }
 
     fn slot(&self, index: u64) -> Option<Slot> {
-        link!(&self.link, lane => lane.slot(index))
+        self.link.slot(index)
     }
 }
