@@ -5,7 +5,7 @@
 use crate::client::{ClientError, Inner, ask, unexpected};
 use crate::host;
 use crate::lanes::LaneFeed;
-use crate::message::{self, LaneRequest, Request, Response};
+use crate::message::{self, LanePurpose, LaneRequest, Request, Response};
 use crate::producer::{Lanes, Link, Opened};
 use crate::real::random_128;
 use crate::ticks::ProducerOptions;
@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use zepto_core::Incarnation;
 use zepto_core::limits::{LANE_SLOTS_MIN, MEMBERS_MAX, RPC_LANE_SLOTS, SHARDS_MAX};
 use zepto_core::view::{Destination, View};
-use zepto_rpc::Connection;
+use zepto_rpc::{Connection, Peers};
 use zepto_transport::mailbox::{self, LaneSpec};
 use zepto_transport::{Heap, Shm};
 
@@ -58,12 +58,12 @@ impl Lanes for Connector {
             incarnation,
             shard: to.shard,
             slots: self.options.lane_slots,
-            memory_only: self.options.memory_only,
+            purpose: LanePurpose::Producer { memory_only: self.options.memory_only },
         };
         let (client, address) = (Arc::clone(&self.client), member.address.clone());
         let answer = self.answers.0.clone();
         let task = async move {
-            let opened = match open(&client, &address, request).await {
+            let opened = match open_lane(&client.peers, &client.host, &address, request).await {
                 Ok(opened) => Ok(opened),
                 Err(error) => {
                     tracing::debug!(address, %error, "cannot open a lane");
@@ -88,15 +88,21 @@ impl Lanes for Connector {
     }
 }
 
-async fn open(
-    client: &Arc<Inner>,
+/// Opens a lane to a shard of the node at an address: over shared memory where this process, which
+/// is on `host`, can have it, over RPC elsewhere.
+///
+/// # Errors
+/// The node cannot be reached, or does not let the lane in.
+pub async fn open_lane(
+    peers: &Peers,
+    host: &[u8],
     address: &str,
     request: LaneRequest,
 ) -> Result<Opened<Shm>, ClientError> {
-    let connection = client.peers.get(address, OPEN_WITHIN).await;
+    let connection = peers.get(address, OPEN_WITHIN).await;
     let connection = connection.map_err(|error| ClientError::Unreachable(error.to_string()))?;
-    if host::is_same(&client.host, &connection.peer().identity.host) {
-        match open_shared(client, address, &request).await {
+    if host::is_same(host, &connection.peer().identity.host) {
+        match open_shared(peers, address, &request).await {
             Err(ClientError::Unknown(text)) => {
                 tracing::warn!(address, text, "no shared memory here; the lane goes over RPC");
             }
@@ -108,12 +114,12 @@ async fn open(
 
 /// Meets the node at its door and shares the lane's memory with it.
 async fn open_shared(
-    client: &Inner,
+    peers: &Peers,
     address: &str,
     request: &LaneRequest,
 ) -> Result<Opened<Shm>, ClientError> {
     let meet = Request::Meet(request.clone());
-    let (door, nonce) = match ask(&client.peers, address, &meet, OPEN_WITHIN).await? {
+    let (door, nonce) = match ask(peers, address, &meet, OPEN_WITHIN).await? {
         Response::Meet { door, nonce } => (door, nonce),
         other => return Err(unexpected(&other)),
     };

@@ -13,6 +13,6 @@ pub mod real;
 mod ticks;
 
 pub use client::{Client, ClientError, ClientOptions, ask, ask_leg, ask_once, unexpected};
-pub use connect::{Connector, watch_peer};
+pub use connect::{Connector, open_lane, watch_peer};
 pub use ticks::{ProducerOptions, TickProducer};
 pub use zepto_rpc::{ClusterSecret, SecretError};

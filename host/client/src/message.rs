@@ -147,8 +147,25 @@ pub struct LaneRequest {
     pub shard: u16,
     /// Slots of the lane.
     pub slots: u32,
-    /// Settle what the owner has taken, without waiting for replicas.
-    pub memory_only: bool,
+    /// What it is for.
+    pub purpose: LanePurpose,
+}
+
+/// What a lane is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LanePurpose {
+    /// A producer's ticks.
+    Producer {
+        /// Settle what the owner has taken, without waiting for replicas.
+        memory_only: bool,
+    },
+    /// An owner's ticks to a replica.
+    Replica {
+        /// The owner.
+        owner: NodeId,
+        /// This life of it.
+        incarnation: Incarnation,
+    },
 }
 
 /// Who wants to join, with what.
@@ -399,6 +416,14 @@ pub struct ShardCounters {
     pub slots_open: u64,
     /// Index of the view that the shard works by; 0 before the first.
     pub view_index: u64,
+    /// Copies that owners began to fill here.
+    pub fills_begun: u64,
+    /// Earlier ticks that came here while copies were filled.
+    pub rows_filled: u64,
+    /// Earlier ticks that were sent from here to fill copies.
+    pub rows_copied: u64,
+    /// Lanes to replicas that broke.
+    pub broken_lanes: u64,
 }
 
 /// Heartbeats of one node since it started.

@@ -112,15 +112,21 @@ impl Subject {
             }],
             Command::Activate { node, .. }
             | Command::Leave { node, .. }
-            | Command::Bury { node, .. } => vec![Self::Member(*node)],
-            Command::HandOver { handovers, .. } => {
+            | Command::Bury { node, .. }
+            | Command::Weight { node, .. }
+            | Command::Zone { node, .. }
+            | Command::Remove { node } => vec![Self::Member(*node)],
+            Command::Change { changes, .. } => {
                 let mut partitions: Vec<PartitionId> =
-                    handovers.iter().map(|handover| handover.partition).collect();
+                    changes.iter().map(|change| change.partition).collect();
                 partitions.sort_unstable();
                 partitions.dedup();
                 partitions.into_iter().map(Self::Partition).collect()
             }
-            Command::Reassign { partition, .. } => vec![Self::Partition(*partition)],
+            Command::Pin { partition, .. } | Command::Unpin { partition } => {
+                vec![Self::Partition(*partition)]
+            }
+            Command::Recover { .. } => vec![Self::Cluster],
             Command::Intern { .. } => Vec::new(),
         }
     }

@@ -5,9 +5,10 @@
 //! of it. Moves that are under way count as done, so the plan is stable while it is carried out.
 //! Copies are evened out only while nothing else moves, one wave after another.
 
-use crate::limits::MOVES_MAX;
+use crate::limits::{CHANGES_MAX, MOVES_MAX};
 use crate::placement::{self, Candidate, Holder};
 use crate::topology::{Assignment, Change, Member, MemberState, Placement, What};
+use std::collections::BTreeSet;
 use zepto_abi::{NodeId, PartitionId};
 
 /// The changes that `me` should propose now, at most so many that [`MOVES_MAX`] are under way.
@@ -28,6 +29,36 @@ pub fn wishes(placement: &Placement, me: NodeId) -> Vec<Change> {
     }
     changes.truncate(room);
     changes
+}
+
+/// What `me` should propose now: what its shards have found out, and what it wishes of the others.
+/// One change for each partition, as many as an entry may have.
+pub fn proposals(placement: &Placement, me: NodeId, found: &[Change]) -> Vec<Change> {
+    let is_new = |change: &&Change| {
+        let held = placement.assignment(change.partition);
+        held.is_some_and(|held| held.epoch == change.epoch && held.owner() == Some(me))
+    };
+    let mut taken = BTreeSet::new();
+    let found: Vec<Change> = found.iter().filter(is_new).copied().collect();
+    let all = found.into_iter().chain(wishes(placement, me));
+    all.filter(|change| taken.insert(change.partition)).take(CHANGES_MAX).collect()
+}
+
+/// Partitions of `me` whose next owner is in sync: once they are frozen, and all that they took is
+/// confirmed, they can be switched.
+pub fn switches(placement: &Placement, me: NodeId) -> Vec<Change> {
+    let ready = |(partition, assignment): (PartitionId, &Assignment)| {
+        let target = assignment.target;
+        let active = placement.member(target).is_some_and(|m| m.state == MemberState::Active);
+        let mine = assignment.owner() == Some(me) && assignment.holds(target);
+        (mine && active).then_some(Change {
+            partition,
+            epoch: assignment.epoch,
+            what: What::Switch(target),
+        })
+    };
+    let partitions = (0u32..).map(PartitionId).zip(&placement.assignments);
+    partitions.filter_map(ready).take(MOVES_MAX).collect()
 }
 
 /// Whether a partition has an aim that it has not reached yet.

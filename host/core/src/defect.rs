@@ -28,6 +28,12 @@ pub enum Defect {
     EmptyReplicaInSync,
     /// A producer goes on sending to the owner that an older view named.
     StaleRoute,
+    /// A replica's lane breaks, and what it had not confirmed counts as confirmed.
+    LostLaneCountsAsTaken,
+    /// A copy is said to be full before it is.
+    CountedBeforeFull,
+    /// Rows of an earlier fill, over another lane, are taken into the present one.
+    OldFillAccepted,
 }
 
 impl Defect {
@@ -44,6 +50,9 @@ impl Defect {
         Self::RefusalCountsAsTaken,
         Self::EmptyReplicaInSync,
         Self::StaleRoute,
+        Self::LostLaneCountsAsTaken,
+        Self::CountedBeforeFull,
+        Self::OldFillAccepted,
     ];
 
     /// Whether this defect is switched on in this thread.

@@ -55,6 +55,14 @@ impl Settling {
         end
     }
 
+    /// Batches that wait no longer make these partitions readable: what they have of them is sent
+    /// again, and marked then.
+    pub fn forget(&mut self, mut is_void: impl FnMut(PartitionId) -> bool) {
+        for batch in &mut self.batches {
+            batch.marks.retain(|(partition, _)| !is_void(*partition));
+        }
+    }
+
     /// Batches that wait.
     pub fn len(&self) -> usize {
         self.batches.len()

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | bind producer | 1 | 0: producer index, 1: producer id |
 //! | bind partition | 2 | 0: partition, 1: epoch, 2: next sequence |
-//! | begin fill | 3 | 0: partition, 1: epoch, 2: next sequence, 4: first unsettled sequence |
+//! | begin fill | 3 | 0: partition, 1: epoch, 2: next sequence, 4: first unsettled sequence, 5: keep |
 //! | accepted | 4 | 0: producer index, 1: partition, 2: its last sequence there |
 //! | rows | 5 | 0: partition, 1: how many, 2: digest |
 //! | filled | 6 | 0: partition, 1: rows in all |
@@ -51,8 +51,8 @@ pub enum Control {
         /// The partition sequence of its next tick in this lane.
         next: u64,
     },
-    /// The receiver forgets what it has of the partition: it is filled anew. Its ticks from here on
-    /// are numbered from `next`; those before come in rows, first those that may not be settled.
+    /// The partition is filled, or repaired. Its ticks from here on are numbered from `next`; those
+    /// before come in rows, first those that may not be settled.
     BeginFill {
         /// The partition.
         partition: PartitionId,
@@ -62,6 +62,9 @@ pub enum Control {
         next: u64,
         /// Ticks from this sequence on may not be settled yet.
         unsettled: u64,
+        /// The receiver has everything that is settled, and only what is not comes in rows. Else
+        /// it forgets what it has, and everything comes.
+        keep: bool,
     },
     /// What a producer had last got stored in the partition before the fill began.
     Accepted {
@@ -139,6 +142,7 @@ pub fn control_of(slot: &Slot) -> Result<Control, UnknownControl> {
             epoch: Epoch(slot[1]),
             next: slot[2],
             unsettled: slot[4],
+            keep: slot[5] & 1 == 1,
         }),
         ACCEPTED => Ok(Control::Accepted {
             index: slot[0] as u32,
@@ -162,23 +166,23 @@ impl Control {
     pub const fn slot(self) -> Slot {
         let (record, words) = match self {
             Self::BindProducer { index, producer } => {
-                (BIND_PRODUCER, [index as u64, producer.0, 0, 0])
+                (BIND_PRODUCER, [index as u64, producer.0, 0, 0, 0])
             }
             Self::BindPartition { partition, epoch, next } => {
-                (BIND_PARTITION, [partition.0 as u64, epoch.0, next, 0])
+                (BIND_PARTITION, [partition.0 as u64, epoch.0, next, 0, 0])
             }
-            Self::BeginFill { partition, epoch, next, unsettled } => {
-                (BEGIN_FILL, [partition.0 as u64, epoch.0, next, unsettled])
+            Self::BeginFill { partition, epoch, next, unsettled, keep } => {
+                (BEGIN_FILL, [partition.0 as u64, epoch.0, next, unsettled, keep as u64])
             }
             Self::Accepted { index, partition, last } => {
-                (ACCEPTED, [index as u64, partition.0 as u64, last, 0])
+                (ACCEPTED, [index as u64, partition.0 as u64, last, 0, 0])
             }
             Self::Rows { partition, count, digest } => {
-                (ROWS, [partition.0 as u64, count as u64, digest, 0])
+                (ROWS, [partition.0 as u64, count as u64, digest, 0, 0])
             }
-            Self::Filled { partition, rows } => (FILLED, [partition.0 as u64, rows, 0, 0]),
+            Self::Filled { partition, rows } => (FILLED, [partition.0 as u64, rows, 0, 0, 0]),
         };
-        [words[0], words[1], words[2], head(record), words[3], 0, 0, 0]
+        [words[0], words[1], words[2], head(record), words[3], words[4], 0, 0]
     }
 
     /// The partition it is about, if it is about one.
@@ -266,6 +270,7 @@ mod tests {
                 epoch: Epoch(8),
                 next: 7,
                 unsettled: 6,
+                keep: true,
             },
             Control::Accepted { index: 3, partition: PartitionId(9), last: u64::MAX },
             Control::Rows { partition: PartitionId(9), count: u32::MAX, digest: 5 },

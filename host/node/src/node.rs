@@ -8,15 +8,15 @@ use crate::admin::Admin;
 use crate::agent::conductor::{Addresses, Conductor, Opinions, Setup};
 use crate::config::Config;
 use crate::enter::{self, Entered};
-use crate::handover::HandoverTask;
 use crate::life::Life;
 use crate::membership::{Membership, resolve};
 use crate::query::{Coordinator, Owner};
+use crate::replication::Replication;
 use crate::service::{Joined, Service};
 use crate::shards;
 use crate::start_error::StartError;
 use crate::wait;
-use crate::wire::{Meetings, Wire};
+use crate::wire::{Meetings, Way, Wire};
 use core::fmt;
 use core::time::Duration;
 use std::net::{SocketAddr, UdpSocket};
@@ -231,9 +231,9 @@ fn assemble<T: Wire>(
         opinions: Arc::clone(&opinions),
     };
     life.spawn(membership.run(changes));
-    let handover =
-        HandoverTask { me, incarnation, log: entered.log.clone(), shards: ports.clone() };
-    life.spawn(handover.run());
+    let way = Way { peers: service.peers.clone(), host: service.host.clone() };
+    let (log, shards) = (entered.log.clone(), ports.clone());
+    life.spawn(Replication { me, incarnation, log, shards, way }.run());
     let joined = Joined {
         node: me,
         cluster: entered.cluster,

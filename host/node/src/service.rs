@@ -5,7 +5,7 @@
 
 use crate::agent::beats::Beats;
 use crate::agent::conductor::Opinions;
-use crate::agent::shard::{Command, LaneTerms};
+use crate::agent::shard::{Command, LaneTerms, SourceTerms};
 use crate::condition::Condition;
 use crate::join;
 use crate::link::Link;
@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use zepto_client::lanes::LaneDoor;
-use zepto_client::message::{self, LaneRequest, Leg, Part, Query, Request, Response};
+use zepto_client::message::{self, LanePurpose, LaneRequest, Leg, Part, Query, Request, Response};
 use zepto_client::real::random_128;
 use zepto_control::single::{FollowError, Single};
 use zepto_control::{AnyLog, Command as LogCommand, ControlLog, Outcome};
@@ -281,8 +281,16 @@ impl<T: Wire> Service<T> {
         let (sender, receiver) = mailbox::lane(&Heap, &Heap, spec)
             .map_err(|error| (Refusal::Overloaded, error.to_string()))?;
         let hung_up = Arc::new(AtomicBool::new(false));
-        let terms = LaneTerms { memory_only: request.memory_only, hung_up: Arc::clone(&hung_up) };
-        if !port.send(Command::Door(receiver, terms)) {
+        let flag = Arc::clone(&hung_up);
+        let command = match request.purpose {
+            LanePurpose::Producer { memory_only } => {
+                Command::Door(receiver, LaneTerms { memory_only, hung_up: flag })
+            }
+            LanePurpose::Replica { owner: node, incarnation } => {
+                Command::DoorSource(receiver, SourceTerms { node, incarnation, hung_up: flag })
+            }
+        };
+        if !port.send(command) {
             return Err((Refusal::Overloaded, "too many lanes are being opened".into()));
         }
         Ok(LaneDoor::new(sender, Arc::clone(port.bell()), hung_up))

@@ -1,7 +1,7 @@
 //! The node's shards: their threads, and how the rest of the node reaches them.
 
 use crate::agent::idle::{self, Patience};
-use crate::agent::shard::{Command, Identity, Shard};
+use crate::agent::shard::{Command, Identity, News, Shard};
 use crate::config::Config;
 use crate::wire::Wire;
 use arc_swap::ArcSwap;
@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use tokio::sync::watch;
 use zepto_client::message::ShardCounters;
 use zepto_core::env::Env;
 use zepto_core::limits::SHARD_COMMANDS_MAX;
 use zepto_core::time::Nanos;
 use zepto_core::view::View;
-use zepto_core::{Incarnation, NodeId};
+use zepto_core::{Incarnation, NodeId, PartitionId};
 use zepto_store::{Retention, Store, StoreConfig, StoreReader};
 use zepto_transport::{Bell, Transport};
 
@@ -31,6 +32,7 @@ pub struct ShardPort<T: Transport> {
     /// Rounds of work so far: a shard that hangs stands still.
     rounds: Arc<AtomicU64>,
     counters: Arc<ArcSwap<ShardCounters>>,
+    news: watch::Receiver<Arc<News>>,
 }
 
 impl<T: Transport> Clone for ShardPort<T> {
@@ -41,6 +43,7 @@ impl<T: Transport> Clone for ShardPort<T> {
             reader: self.reader.clone(),
             rounds: Arc::clone(&self.rounds),
             counters: Arc::clone(&self.counters),
+            news: self.news.clone(),
         }
     }
 }
@@ -64,6 +67,19 @@ impl<T: Transport> ShardPort<T> {
     /// What it did, as of a moment ago.
     pub fn counters(&self) -> ShardCounters {
         **self.counters.load()
+    }
+
+    /// What it wants from the rest of the node.
+    pub fn news(&self) -> watch::Receiver<Arc<News>> {
+        self.news.clone()
+    }
+
+    /// Whether the in-sync replicas of these partitions all go along with this owner, by a round
+    /// trip that begins now. Blocks for at most `within`; not knowing is no.
+    pub fn confirm(&self, partitions: Vec<PartitionId>, within: Duration) -> bool {
+        let (sender, answer) = sync_channel(1);
+        self.send(Command::Confirm(partitions, sender))
+            && answer.recv_timeout(within).unwrap_or(false)
     }
 
     /// Hands the shard a command and wakes it; whether there was room in its queue. A command
@@ -106,7 +122,9 @@ pub fn start<T: Wire>(
         let (store, reader) = open_store(config, bits)?;
         let (sender, commands) = sync_channel(SHARD_COMMANDS_MAX);
         let agent = Shard::<T>::new(identity, Arc::clone(views), store, commands);
+        let (announce, news) = watch::channel(Arc::default());
         let port = ShardPort {
+            news,
             commands: sender,
             bell: Arc::new(Bell::new().map_err(io::Error::other)?),
             reader,
@@ -124,6 +142,7 @@ pub fn start<T: Wire>(
                 park: config.park(),
             },
             counted: Nanos(0),
+            announce,
         };
         let thread = std::thread::Builder::new().name(format!("zepto-shard-{shard}"));
         threads.push(thread.spawn(move || runner.run())?);
@@ -155,15 +174,19 @@ struct Runner<T: Transport> {
     stop: Arc<AtomicBool>,
     patience: Patience,
     counted: Nanos,
+    announce: watch::Sender<Arc<News>>,
 }
 
 impl<T: Transport> Runner<T> {
     fn run(mut self) {
-        let Self { agent, port, env, stop, patience, counted } = &mut self;
+        let Self { agent, port, env, stop, patience, counted, announce } = &mut self;
         let ended = idle::run(agent, &port.bell, patience, |agent| {
             let now = env.now();
             let work = agent.do_work(now, env.wall_ns());
             port.rounds.store(port.rounds.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            if let Some(news) = agent.news() {
+                announce.send_replace(Arc::new(news));
+            }
             if now.since(*counted) >= COUNT_EVERY {
                 *counted = now;
                 port.counters.store(Arc::new(agent.counters()));

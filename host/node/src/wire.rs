@@ -4,17 +4,20 @@
 //! which lane this is and which shard it leads to. Nobody without the nonce gets in, and a nonce
 //! is good for one lane and for a few seconds.
 
-use crate::agent::shard::{Command, LaneTerms};
+use crate::agent::shard::{Command, LaneTerms, SourceTerms};
 use crate::shards::ShardPort;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use zepto_client::message::LaneRequest;
+use zepto_client::ClientError;
+use zepto_client::message::{LanePurpose, LaneRequest};
+use zepto_client::producer::Opened;
 use zepto_core::env::Env;
 use zepto_core::limits::LANES_PER_SHARD_MAX;
 use zepto_core::time::Nanos;
 use zepto_core::{NodeId, Refusal};
+use zepto_rpc::Peers;
 use zepto_transport::{Door, Knock, Shm, Transport};
 
 /// How long a nonce waits for its lane.
@@ -38,8 +41,24 @@ pub trait Wire:
     /// What the system said.
     fn open_door(name: &str) -> Result<Self::Door, String>;
 
+    /// Opens a lane to a shard of another node, which may end up on this machine or another.
+    fn open_lane(
+        way: &Way,
+        address: String,
+        request: LaneRequest,
+    ) -> impl Future<Output = Result<Opened<Self>, ClientError>> + Send;
+
     /// Lets lanes in until `stop` is set. Runs on a thread of its own.
     fn serve_door(door: Self::Door, meetings: &Meetings<Self>, stop: &AtomicBool);
+}
+
+/// The way to other nodes.
+#[derive(Clone)]
+pub struct Way {
+    /// Connections.
+    pub peers: Peers,
+    /// Who can share memory with this process.
+    pub host: Vec<u8>,
 }
 
 /// Lanes that were promised and did not come yet, and the shards they lead to.
@@ -93,6 +112,14 @@ impl Wire for Shm {
         Door::bind(name).map_err(|error| error.to_string())
     }
 
+    async fn open_lane(
+        way: &Way,
+        address: String,
+        request: LaneRequest,
+    ) -> Result<Opened<Self>, ClientError> {
+        zepto_client::open_lane(&way.peers, &way.host, &address, request).await
+    }
+
     fn serve_door(mut door: Door, meetings: &Meetings<Self>, stop: &AtomicBool) {
         // Lanes' sockets are watched by the runtime.
         let _entered = meetings.runtime.enter();
@@ -124,8 +151,14 @@ fn let_in(knock: Knock, meetings: &Meetings<Shm>) {
     match knock.accept(port.bell(), &[]) {
         Ok(met) => match zepto_client::watch_peer(met.peer) {
             Ok(hung_up) => {
-                let terms = LaneTerms { memory_only: request.memory_only, hung_up };
-                port.send(Command::Peer(met.receiver, terms));
+                port.send(match request.purpose {
+                    LanePurpose::Producer { memory_only } => {
+                        Command::Peer(met.receiver, LaneTerms { memory_only, hung_up })
+                    }
+                    LanePurpose::Replica { owner: node, incarnation } => {
+                        Command::Source(met.receiver, SourceTerms { node, incarnation, hung_up })
+                    }
+                });
             }
             Err(error) => tracing::error!(%error, "cannot watch a lane's peer; it is dropped"),
         },

@@ -116,6 +116,12 @@ impl Store {
         Some(self.next[id.0 as usize].sequence())
     }
 
+    /// The first sequence of a partition that readers do not see yet; `None` if it is not open.
+    pub fn watermark(&self, id: PartitionId) -> Option<u64> {
+        self.open_partition_at(id)?;
+        Some(self.shared.watermark(id))
+    }
+
     /// The series of a (table, symbol), created if it does not exist.
     ///
     /// # Errors

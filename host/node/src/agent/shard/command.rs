@@ -2,15 +2,16 @@
 //! between two batches.
 
 use super::Shard;
-use super::follow::Source;
 use super::inlet::Inlet;
+use super::rounds::Round;
+use super::source::{Origin, Source};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::SyncSender;
-use zepto_core::PartitionId;
+use zepto_client::producer::Opened;
 use zepto_core::limits::LANES_PER_SHARD_MAX;
-use zepto_core::view::Destination;
-use zepto_transport::{Bell, Heap, Receiver, Sender, Transport};
+use zepto_core::{Incarnation, NodeId, PartitionId};
+use zepto_transport::{Heap, Receiver, Transport};
 
 /// What a producer's lane was opened for.
 #[derive(Clone, Debug, Default)]
@@ -21,49 +22,79 @@ pub struct LaneTerms {
     pub hung_up: Arc<AtomicBool>,
 }
 
+/// Whose replica a lane makes this shard.
+#[derive(Clone, Debug)]
+pub struct SourceTerms {
+    /// The owner.
+    pub node: NodeId,
+    /// This life of it.
+    pub incarnation: Incarnation,
+    /// Set by whoever sees the owner go: the lane ends once it is empty.
+    pub hung_up: Arc<AtomicBool>,
+}
+
 /// A command.
 pub enum Command<T: Transport> {
     /// A producer's lane over the node's transport.
     Peer(Receiver<T>, LaneTerms),
     /// A producer's lane that an RPC connection feeds.
     Door(Receiver<Heap>, LaneTerms),
-    /// A lane from an owner whose replica this shard is.
-    Source(Receiver<T>),
-    /// A lane to a replica that [`Shard::wanted`] named.
-    Follower(Destination, Sender<T>, Option<Arc<Bell>>),
-    /// Stop taking ticks for those of these partitions that are empty, and say which.
+    /// A lane over the transport from an owner whose replica this shard is.
+    Source(Receiver<T>, SourceTerms),
+    /// The same, fed by an RPC connection.
+    DoorSource(Receiver<Heap>, SourceTerms),
+    /// A lane to a replica that [`Shard::news`] named.
+    Follower(Opened<T>),
+    /// Take no more ticks for these partitions, and say which of them took none since and have all
+    /// that they took confirmed by their replicas.
     Freeze(Vec<PartitionId>, SyncSender<Vec<PartitionId>>),
     /// Take ticks for these partitions again, if they are still owned here.
     Thaw(Vec<PartitionId>),
+    /// Say whether the in-sync replicas of these partitions all go along with this owner, in a
+    /// round trip that begins now.
+    Confirm(Vec<PartitionId>, SyncSender<bool>),
     /// Refuse ticks from now on: the node is stopping.
     Drain,
 }
 
 impl<T: Transport> Shard<T> {
     pub(super) fn obey(&mut self, command: Command<T>) {
-        let lanes = self.peers.len() + self.doors.len() + self.sources.len();
-        let full = lanes >= LANES_PER_SHARD_MAX;
         match command {
             // A lane too many is dropped: its sender finds no credit and is told by who opened it.
-            Command::Peer(..) | Command::Door(..) | Command::Source(..) if full => {
+            Command::Peer(..) | Command::Door(..) | Command::Source(..) | Command::DoorSource(..)
+                if self.lanes() >= LANES_PER_SHARD_MAX =>
+            {
                 self.ledger.counters.refused_lanes += 1;
             }
             Command::Peer(receiver, terms) => self.peers.push(Inlet::new(receiver, terms)),
             Command::Door(receiver, terms) => self.doors.push(Inlet::new(receiver, terms)),
-            Command::Source(receiver) => self.sources.push(Source::new(receiver)),
-            Command::Follower(destination, sender, bell) => {
-                self.followers.attach(destination, sender, bell);
+            Command::Source(receiver, terms) => {
+                let from = self.origin(&terms);
+                self.sources.push(Source::new(from, receiver, terms.hung_up));
             }
+            Command::DoorSource(receiver, terms) => {
+                let from = self.origin(&terms);
+                self.door_sources.push(Source::new(from, receiver, terms.hung_up));
+            }
+            Command::Follower(opened) => self.followers.attach(opened, &self.ledger),
             Command::Freeze(partitions, answer) => {
-                let frozen = self.ledger.freeze(&partitions);
-                // Who asked may be gone; then nobody proposes anything, and a view or a thaw ends
-                // it.
-                if let Err(unheard) = answer.try_send(frozen) {
-                    drop(unheard);
-                }
+                self.rounds.begin(Round::Freeze(partitions, answer), &mut self.ledger);
+            }
+            Command::Confirm(partitions, answer) => {
+                self.rounds.begin(Round::Confirm(partitions, answer), &mut self.ledger);
             }
             Command::Thaw(partitions) => self.ledger.thaw(&partitions),
             Command::Drain => self.ledger.drain(),
         }
+    }
+
+    fn lanes(&self) -> usize {
+        let (sources, doors) = (self.sources.len(), self.door_sources.len());
+        self.peers.len() + self.doors.len() + sources + doors
+    }
+
+    fn origin(&mut self, terms: &SourceTerms) -> Origin {
+        self.sources_seen += 1;
+        Origin { number: self.sources_seen, node: terms.node, incarnation: terms.incarnation }
     }
 }

@@ -1,10 +1,12 @@
 //! A lane from a producer: takes a batch, judges every tick, and settles what is safe.
 
 use super::command::LaneTerms;
-use super::follow::Followers;
-use super::ledger::{Bound, Ledger, Standing, Taken};
+use super::followers::Followers;
+use super::ledger::{Bound, Ledger, Taken};
+use super::standing::Standing;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use zepto_core::Refusal;
+use zepto_core::{PartitionId, Refusal};
 use zepto_core::limits::{LANE_BATCH, PRODUCERS_PER_LANE_MAX};
 use zepto_core::settle::{Batch, Settling};
 use zepto_core::slot::{self, Control, Slot};
@@ -40,9 +42,15 @@ pub(super) struct Inlet<X: Transport> {
     /// By the lane's producer index.
     bound: Vec<Option<Bound>>,
     settling: Settling,
-    /// Slots from here to `consumed` may be of partitions that are no longer owned; nothing
-    /// settles until they are looked at.
-    recheck: Option<u64>,
+    recheck: Option<Recheck>,
+}
+
+/// Slots that are to be looked at once more before anything settles: their partitions may no longer
+/// be owned, or it is in doubt who has them.
+struct Recheck {
+    /// Slots from here to `consumed`.
+    from: u64,
+    doubts: BTreeSet<PartitionId>,
 }
 
 /// What to do with a slot.
@@ -86,12 +94,9 @@ impl<X: Transport> Inlet<X> {
             let over = hung_up && self.lane.poll().map_err(LaneEnd::Corrupt)? == 0;
             return if over && self.settling.is_empty() { Err(LaneEnd::HungUp) } else { Ok(0) };
         }
-        if self.recheck.is_some() {
-            // Earlier slots are refused before later ones: their sender relies on the order.
-            self.recheck(ledger);
-            if self.recheck.is_some() {
-                return Ok(0);
-            }
+        // Earlier slots are refused before later ones: their sender relies on the order.
+        if !self.go_on_rechecking(ledger) {
+            return Ok(0);
         }
         let first = self.lane.consumed();
         let end = first + available.min(LANE_BATCH as u64);
@@ -127,15 +132,16 @@ impl<X: Transport> Inlet<X> {
         let taken = match ledger.find(slot) {
             Ok((series, partition)) => {
                 let led = ledger.standing(partition) == Standing::Leader;
-                if led && !followers.attached(partition) {
-                    Err(Refusal::NotEnoughCopies)
-                } else if led && !followers.has_room(partition) {
+                let admitted = match led {
+                    true => followers.admits(partition, self.terms.memory_only),
+                    false => Ok(()),
+                };
+                if led && admitted.is_ok() && !followers.has_room(partition) {
                     return Ok(Step::Wait);
-                } else {
-                    let index = slot::producer_of(slot).0 as usize;
-                    let producer = self.bound.get(index).copied().flatten();
-                    ledger.take(slot, series, partition, producer)
                 }
+                let index = slot::producer_of(slot).0 as usize;
+                let producer = self.bound.get(index).copied().flatten();
+                admitted.and_then(|()| ledger.take(slot, series, partition, producer))
             }
             Err(reason) => Err(reason),
         };
@@ -221,10 +227,7 @@ impl<X: Transport> Inlet<X> {
 
     /// Settles what the replicas have confirmed by now.
     pub fn settle<T: Transport>(&mut self, ledger: &mut Ledger, followers: &Followers<T>) -> usize {
-        if self.recheck.is_some() {
-            self.recheck(ledger);
-        }
-        if self.recheck.is_some() || self.settling.is_empty() {
+        if !self.go_on_rechecking(ledger) || self.settling.is_empty() {
             return 0;
         }
         let raise = |partition, to| {
@@ -242,20 +245,47 @@ impl<X: Transport> Inlet<X> {
         }
     }
 
-    /// Refuses what has not settled and is no longer owned: it may be lost here, and its producer
-    /// sends it to the owner.
-    pub fn recheck(&mut self, ledger: &Ledger) {
-        let from = self.recheck.take().unwrap_or(self.lane.settled());
-        for at in from..self.lane.consumed() {
-            let slot = self.lane.slot(at);
-            if slot::is_control(&slot) || ledger.owns(ledger.partition_of(&slot)) {
-                continue;
-            }
-            if self.lane.refuse(at, 1, Refusal::NotOwner.code()).is_err() {
-                self.recheck = Some(at);
+    /// Refuses what has not settled and is no longer owned, or is in doubt: it may be lost here, or
+    /// be here only. Its producer sends it again.
+    pub fn recheck(&mut self, ledger: &Ledger, doubts: &BTreeSet<PartitionId>) {
+        let earlier = self.recheck.take().map(|recheck| recheck.doubts).unwrap_or_default();
+        let doubts = &earlier | doubts;
+        self.settling.forget(|partition| !ledger.owns(partition) || doubts.contains(&partition));
+        self.recheck = Some(Recheck { from: self.lane.settled(), doubts });
+        self.go_on_rechecking(ledger);
+    }
+
+    /// Whether there is nothing left to be looked at.
+    #[inline]
+    fn go_on_rechecking(&mut self, ledger: &Ledger) -> bool {
+        self.recheck.is_none() || self.look_again(ledger)
+    }
+
+    #[cold]
+    fn look_again(&mut self, ledger: &Ledger) -> bool {
+        let Some(mut recheck) = self.recheck.take() else { return true };
+        while recheck.from < self.lane.consumed() {
+            let slot = self.lane.slot(recheck.from);
+            let reason = match slot::is_control(&slot) {
+                true => None,
+                false => {
+                    let partition = ledger.partition_of(&slot);
+                    let doubted = recheck.doubts.contains(&partition);
+                    match ledger.owns(partition) {
+                        false => Some(Refusal::NotOwner),
+                        true => doubted.then_some(Refusal::NotEnoughCopies),
+                    }
+                }
+            };
+            if let Some(reason) = reason
+                && self.lane.refuse(recheck.from, 1, reason.code()).is_err()
+            {
+                self.recheck = Some(recheck);
                 break;
             }
+            recheck.from += 1;
         }
         self.lane.publish();
+        self.recheck.is_none()
     }
 }

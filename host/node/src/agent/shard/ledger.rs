@@ -1,31 +1,20 @@
 //! What is stored here, and what this shard is to every partition.
 
 use super::Identity;
+use super::fill::{Fill, Fills, Recent};
 use super::inlet::LaneEnd;
+use super::source::Origin;
+use super::standing::Standing;
+use std::collections::BTreeMap;
 use zepto_client::message::ShardCounters;
 use zepto_core::dedupe::{Producers, Verdict, judge};
 use zepto_core::slot::{self, Slot};
+use zepto_core::defect::Defect;
+use zepto_core::limits::FIRST_SEQUENCE_MAX;
 use zepto_core::time::Nanos;
-use zepto_core::view::{View, shard_of};
-use zepto_core::{Epoch, PartitionId, Refusal};
+use zepto_core::view::View;
+use zepto_core::{Epoch, Incarnation, NodeId, PartitionId, Refusal};
 use zepto_store::{SeriesIndex, Store, StoreError};
-
-/// What this shard is to a partition, by its installed view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Nothing: another shard's, another node's, or nobody's.
-    Outside,
-    /// Its owner, alone.
-    Owner,
-    /// Its owner, with replicas.
-    Leader,
-    /// A replica.
-    Replica,
-    /// Its owner, but a replica knows better; until the view explains it.
-    Fenced,
-    /// Its owner, giving it away empty.
-    Frozen,
-}
 
 /// A producer as one of its lanes has it bound.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +40,15 @@ pub(super) struct Ledger {
     pub store: Store,
     pub producers: Producers,
     pub counters: ShardCounters,
+    pub recent: Recent,
     standings: Vec<Standing>,
     epochs: Vec<Epoch>,
+    fills: Fills,
+    /// Of which owner's ticks a copy here is a part.
+    owners: BTreeMap<PartitionId, (NodeId, Incarnation)>,
+    /// From which sequence on a promoted copy may have what was not settled; gone once the
+    /// partition has all its copies again.
+    promoted: BTreeMap<PartitionId, u64>,
     /// Whether any partition owned here has replicas.
     replicated: bool,
     /// Partitions whose end is to be noted with the next batch, though it adds nothing to them.
@@ -66,8 +62,12 @@ impl Ledger {
             store,
             producers: Producers::default(),
             counters: ShardCounters::default(),
+            recent: Recent::default(),
             standings: Vec::new(),
             epochs: Vec::new(),
+            fills: Fills::default(),
+            owners: BTreeMap::new(),
+            promoted: BTreeMap::new(),
             replicated: false,
             marked: Vec::new(),
             draining: false,
@@ -86,7 +86,7 @@ impl Ledger {
 
     /// Whether ticks of a partition may settle here.
     pub fn owns(&self, partition: PartitionId) -> bool {
-        matches!(self.standing(partition), Standing::Owner | Standing::Leader)
+        self.standing(partition).settles()
     }
 
     /// The partition of a slot.
@@ -120,7 +120,7 @@ impl Ledger {
     fn create(&mut self, slot: &Slot) -> Result<(SeriesIndex, PartitionId), Refusal> {
         let partition = self.partition_of(slot);
         match self.standing(partition) {
-            Standing::Owner | Standing::Leader | Standing::Replica => {}
+            Standing::Owner | Standing::Leader | Standing::Replica | Standing::Filling => {}
             _ => return Err(Refusal::NotOwner),
         }
         let (table, symbol) = slot::series_of(slot);
@@ -138,7 +138,7 @@ impl Ledger {
         producer: Option<Bound>,
     ) -> Result<Taken, Refusal> {
         let standing = self.standing(partition);
-        if !matches!(standing, Standing::Owner | Standing::Leader) || self.draining {
+        if !standing.takes() || self.draining {
             return Err(self.refusal_of(standing));
         }
         let bound = producer.ok_or(Refusal::UnknownProducer)?;
@@ -164,7 +164,8 @@ impl Ledger {
         })
     }
 
-    /// Appends a tick as replica, with the owner's decisions taken over.
+    /// Appends a tick as replica, with the owner's decisions taken over. While the copy is filled
+    /// the tick waits for those before it.
     pub fn append_replica(
         &mut self,
         slot: &Slot,
@@ -172,13 +173,186 @@ impl Ledger {
         producer: u32,
         sequence_low: u32,
     ) -> Result<(), Refusal> {
-        let (series, _) = self.find(slot)?;
+        if self.fills.is_empty() || self.fills.get(partition).is_none() {
+            let (series, _) = self.find(slot)?;
+            self.store.append(series, &slot::tick_of(slot)).map_err(|error| refusal(&error))?;
+        } else {
+            let sequence = self.fills.get(partition).map_or(0, |fill| fill.next);
+            let mut row = *slot;
+            row[0] = sequence;
+            if !self.fills.wait(partition, row) {
+                return Err(Refusal::Overloaded);
+            }
+            if let Some(fill) = self.fills.get_mut(partition) {
+                fill.next += 1;
+            }
+        }
         let sequences = self.producers.get_mut(producer).ok_or(Refusal::UnknownProducer)?;
-        self.store.append(series, &slot::tick_of(slot)).map_err(|error| refusal(&error))?;
         let last = sequences.last(partition);
         sequences.accept(partition, last + u64::from(sequence_low.wrapping_sub(last as u32)));
         self.counters.replicated += 1;
         Ok(())
+    }
+
+    /// The sequence of a replica's next tick, if that lane may bring one.
+    pub fn next_of(&self, partition: PartitionId, lane: u32) -> Option<u64> {
+        match self.fills.get(partition) {
+            Some(fill) => (fill.lane == lane).then_some(fill.next),
+            None => self.store.next_sequence(partition),
+        }
+    }
+
+    /// A lane begins to fill a copy: whatever was here is dropped.
+    pub fn begin_fill(
+        &mut self,
+        partition: PartitionId,
+        lane: &Origin,
+        next: u64,
+        unsettled: u64,
+    ) -> Result<(), Refusal> {
+        if next == 0 || next > FIRST_SEQUENCE_MAX || unsettled > next {
+            return Err(Refusal::Malformed);
+        }
+        self.close(partition);
+        let epoch = self.epoch(partition);
+        self.store.open_partition(partition, epoch, 1).map_err(|error| refusal(&error))?;
+        self.note_owner(partition, lane);
+        let (lane, kept, rows, waiting) = (lane.number, 0, 0, Vec::new());
+        self.fills.begin(partition, Fill { lane, start: next, kept, unsettled, next, rows, waiting });
+        self.counters.fills_begun += 1;
+        Ok(())
+    }
+
+    /// A lane begins to repair an in-sync copy, which may lack what is not settled. What is here
+    /// must be a part of what its owner has: so it is if the copy was that owner's before, and
+    /// else only if both are equally long.
+    pub fn begin_repair(
+        &mut self,
+        partition: PartitionId,
+        lane: &Origin,
+        next: u64,
+        unsettled: u64,
+    ) -> Result<(), Refusal> {
+        // An earlier repair may not have been finished.
+        self.settle_fill(partition);
+        let mine = self.store.next_sequence(partition).ok_or(Refusal::OutOfOrder)?;
+        let same = self.owner_of(partition) == Some((lane.node, lane.incarnation));
+        let fits = same && (unsettled..=next).contains(&mine);
+        if !fits && mine != next {
+            return Err(Refusal::OutOfOrder);
+        }
+        self.note_owner(partition, lane);
+        let (lane, kept, rows, waiting) = (lane.number, mine, 0, Vec::new());
+        self.fills.begin(partition, Fill { lane, start: next, kept, unsettled, next, rows, waiting });
+        Ok(())
+    }
+
+    /// Whose copy this is: of which owner's ticks it is a part.
+    fn owner_of(&self, partition: PartitionId) -> Option<(NodeId, Incarnation)> {
+        self.owners.get(&partition).copied()
+    }
+
+    /// The copy is a part of what this owner has.
+    pub fn note_owner(&mut self, partition: PartitionId, lane: &Origin) {
+        self.owners.insert(partition, (lane.node, lane.incarnation));
+    }
+
+    /// Whether a lane is the one that fills a copy.
+    pub fn is_filled_by(&self, partition: PartitionId, lane: u32) -> Result<(), Refusal> {
+        match self.fills.get(partition) {
+            Some(fill) if fill.lane == lane || Defect::OldFillAccepted.planted() => Ok(()),
+            _ => Err(Refusal::StaleEpoch),
+        }
+    }
+
+    /// What a producer had got stored before the fill began.
+    pub fn accepted(
+        &mut self,
+        partition: PartitionId,
+        lane: u32,
+        producer: Option<u32>,
+        last: u64,
+    ) -> Result<(), Refusal> {
+        self.is_filled_by(partition, lane)?;
+        let sequences = producer.and_then(|producer| self.producers.get_mut(producer));
+        sequences.ok_or(Refusal::UnknownProducer)?.accept(partition, last);
+        Ok(())
+    }
+
+    /// A row of a copy that is being filled; whether it could be taken.
+    pub fn take_row(&mut self, slot: &Slot, partition: PartitionId, lane: u32) -> bool {
+        if self.is_filled_by(partition, lane).is_err() {
+            return false;
+        }
+        let Some(fill) = self.fills.get_mut(partition) else { return false };
+        if slot[0] >= fill.start {
+            return false;
+        }
+        fill.rows += 1;
+        self.counters.rows_filled += 1;
+        if slot[0] < fill.kept {
+            return true;
+        }
+        if slot[0] >= fill.unsettled {
+            return self.fills.wait(partition, *slot);
+        }
+        self.store.backfill(&slot::tick_of(slot)).is_ok()
+    }
+
+    /// All rows of a copy have come: what waited takes its place behind them.
+    pub fn end_fill(
+        &mut self,
+        partition: PartitionId,
+        lane: u32,
+        rows: u64,
+    ) -> Result<(), Refusal> {
+        self.is_filled_by(partition, lane)?;
+        let Some(mut fill) = self.fills.end(partition) else { return Err(Refusal::StaleEpoch) };
+        if fill.rows != rows {
+            self.close(partition);
+            return Err(Refusal::OutOfOrder);
+        }
+        fill.waiting.sort_by_key(|row| row[0]);
+        for row in &fill.waiting {
+            if let Err(error) = self.store.backfill(&slot::tick_of(row)) {
+                self.close(partition);
+                return Err(refusal(&error));
+            }
+        }
+        let resumed = self.store.resume(partition, fill.next);
+        resumed.map_err(|error| refusal(&error))
+    }
+
+    /// A repair ends before all of it came: what came without a gap is part of the copy, and may
+    /// have been acknowledged.
+    fn settle_fill(&mut self, partition: PartitionId) {
+        let Some(mut fill) = self.fills.end(partition) else { return };
+        fill.waiting.sort_by_key(|row| row[0]);
+        let mut next = fill.kept;
+        for row in fill.waiting {
+            if row[0] == next && self.store.backfill(&slot::tick_of(&row)).is_ok() {
+                next += 1;
+            }
+        }
+        if let Err(error) = self.store.resume(partition, next) {
+            tracing::debug!(%partition, %error, "a repair was not finished");
+        }
+    }
+
+    /// A lane from an owner is gone, and so is what it was about to bring.
+    pub fn forget_source(&mut self, lane: u32) {
+        for partition in self.fills.of_lane(lane) {
+            match self.standing(partition) {
+                Standing::Replica => self.settle_fill(partition),
+                _ => self.close(partition),
+            }
+        }
+    }
+
+    /// From which sequence on an owned partition may have what is not settled.
+    pub fn unsettled(&self, partition: PartitionId) -> u64 {
+        let watermark = self.store.watermark(partition).unwrap_or(1);
+        self.promoted.get(&partition).map_or(watermark, |from| watermark.min(*from))
     }
 
     /// The next batch settles a tick that an earlier one appended to this partition: once it is
@@ -224,33 +398,41 @@ impl Ledger {
         self.standings.resize(view.partitions(), Standing::Outside);
         self.epochs.resize(view.partitions(), Epoch(0));
         for partition in (0..view.partitions() as u32).map(PartitionId) {
-            let next = standing_in(view, me, partition);
+            let next = Standing::of(view, me, partition);
             self.change(partition, next, view.epoch(partition));
         }
+        let copies = usize::from(view.placement().copies);
+        self.promoted.retain(|partition, _| {
+            let assignment = view.placement().assignment(*partition);
+            assignment.is_some_and(|assignment| assignment.in_sync().count() < copies)
+        });
         self.replicated = self.standings.contains(&Standing::Leader);
     }
 
     fn change(&mut self, partition: PartitionId, next: Standing, epoch: Epoch) {
+        use Standing::{Fenced, Filling, Frozen, Leader, Outside, Owner, Replica};
         let slot = partition.0 as usize;
         let (was, old_epoch) = (self.standings[slot], self.epochs[slot]);
         self.epochs[slot] = epoch;
         match (was, next) {
-            (Standing::Frozen, Standing::Owner | Standing::Leader) if old_epoch == epoch => {
-                // Nothing was decided about it; who froze it thaws it.
-                return;
-            }
-            (Standing::Outside, Standing::Outside) => {}
-            (_, Standing::Outside) => self.close(partition),
-            (Standing::Outside, _) => self.open(partition, epoch),
-            // An owner that became a replica may hold what never settled; it starts again empty.
-            (Standing::Owner | Standing::Leader | Standing::Fenced, Standing::Replica) => {
+            (Outside, Outside) => return,
+            // Nothing was decided about it; who froze it thaws it.
+            (Frozen, Owner | Leader) if old_epoch == epoch => return,
+            (_, Outside) => self.close(partition),
+            // An owner opens it when it begins to fill it; until then what is here stays.
+            (Outside | Replica | Filling, Filling) => {}
+            (_, Filling) => self.close(partition),
+            (Outside, _) => self.open(partition, epoch),
+            // What it took is confirmed everywhere: its copy is whole.
+            (Frozen, Replica) => self.renew(partition, epoch),
+            // An owner that became a replica may hold what never settled; half a copy is none.
+            (Owner | Leader | Fenced, Replica) | (Filling, Owner | Leader) => {
                 self.close(partition);
                 self.open(partition, epoch);
             }
-            (Standing::Replica, Standing::Owner | Standing::Leader)
-            | (Standing::Leader | Standing::Fenced, Standing::Owner) => {
-                // Promoted, or the only copy left: what it has is the truth now, all of it
-                // readable.
+            (Replica, Owner | Leader) => self.promote(partition, epoch),
+            (Leader | Fenced | Frozen, Owner) => {
+                // The only copy that is wanted: what it has is the truth, all of it readable.
                 let end = self.store.next_sequence(partition).unwrap_or(1);
                 self.raise(partition, end);
                 self.renew(partition, epoch);
@@ -261,6 +443,15 @@ impl Ledger {
         self.standings[slot] = next;
     }
 
+    /// What a promoted replica has is the truth now, all of it readable.
+    fn promote(&mut self, partition: PartitionId, epoch: Epoch) {
+        self.settle_fill(partition);
+        let end = self.store.next_sequence(partition).unwrap_or(1);
+        self.promoted.insert(partition, self.recent.unsettled(partition, end));
+        self.raise(partition, end);
+        self.renew(partition, epoch);
+    }
+
     /// A partition that the budget has no room for stays closed: its ticks are refused.
     fn open(&mut self, partition: PartitionId, epoch: Epoch) {
         if let Err(error) = self.store.open_partition(partition, epoch, 1) {
@@ -268,9 +459,14 @@ impl Ledger {
         }
     }
 
-    fn close(&mut self, partition: PartitionId) {
+    /// Drops a copy.
+    pub fn close(&mut self, partition: PartitionId) {
         drop(self.store.close_partition(partition));
+        self.fills.end(partition);
         self.producers.forget(partition);
+        self.promoted.remove(&partition);
+        self.owners.remove(&partition);
+        self.recent.forget(partition);
     }
 
     fn renew(&mut self, partition: PartitionId, epoch: Epoch) {
@@ -286,12 +482,12 @@ impl Ledger {
         }
     }
 
-    /// Freezes those that are owned and empty.
+    /// Takes no more ticks for those of these partitions that are owned, and says which they are.
     pub fn freeze(&mut self, partitions: &[PartitionId]) -> Vec<PartitionId> {
         let mut frozen = Vec::new();
         for &partition in partitions {
-            let alone = self.standing(partition) == Standing::Owner;
-            if alone && self.store.is_empty(partition) {
+            // Alone it has nobody to give it to.
+            if self.standing(partition) == Standing::Leader {
                 self.standings[partition.0 as usize] = Standing::Frozen;
                 frozen.push(partition);
             }
@@ -303,14 +499,14 @@ impl Ledger {
     pub fn thaw(&mut self, partitions: &[PartitionId]) {
         for &partition in partitions {
             if self.standing(partition) == Standing::Frozen {
-                self.standings[partition.0 as usize] = Standing::Owner;
+                self.standings[partition.0 as usize] = Standing::Leader;
             }
         }
     }
 
     /// A replica refused this partition: another epoch holds it by now.
     pub fn fence(&mut self, partition: PartitionId) -> bool {
-        let fenced = self.standing(partition) == Standing::Leader;
+        let fenced = matches!(self.standing(partition), Standing::Leader | Standing::Frozen);
         if fenced {
             self.standings[partition.0 as usize] = Standing::Fenced;
         }
@@ -331,23 +527,6 @@ impl Ledger {
         for index in bound {
             self.producers.unbind(index, now);
         }
-    }
-}
-
-/// What a shard is to a partition by a view.
-fn standing_in(view: &View, me: Identity, partition: PartitionId) -> Standing {
-    let Some(member) = view.placement().member(me.node) else { return Standing::Outside };
-    let mine = shard_of(partition, member.shards) == me.shard;
-    let Some(assignment) = view.placement().assignment(partition) else {
-        return Standing::Outside;
-    };
-    if !mine || member.incarnation != me.incarnation || !assignment.holds(me.node) {
-        return Standing::Outside;
-    }
-    match (assignment.owner() == Some(me.node), assignment.replicas().next().is_some()) {
-        (true, false) => Standing::Owner,
-        (true, true) => Standing::Leader,
-        (false, _) => Standing::Replica,
     }
 }
 

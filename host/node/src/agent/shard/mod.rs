@@ -5,9 +5,11 @@
 //! once it is as safe as it should be. It is the only writer of its partitions, so nothing here
 //! takes a lock.
 //!
-//! * [`ledger`]: what is stored, and what this shard is to every partition.
+//! * [`ledger`], [`standing`], [`fill`]: what is stored, and what this shard is to every partition.
 //! * [`inlet`]: lanes from producers.
-//! * [`follow`]: lanes to replicas, and from owners whose replica this shard is.
+//! * [`followers`], [`lane`], [`filler`]: lanes to replicas; copies are filled through them.
+//! * [`source`]: lanes from owners whose replica this shard is.
+//! * [`rounds`]: what waits for all replicas before it is answered.
 //!
 //! What happens when...
 //! * *the view changes*: between two batches the shard compares it with what it holds. What it no
@@ -18,26 +20,34 @@
 //!   and nothing queues up.
 //! * *the shard was paused*: it may append ticks under an old view. Replicas that moved on refuse
 //!   them, and a refused partition is fenced here until the view explains it.
-//! * *a replica's copy is not the owner's* (it took less of the last owner's ticks, or more): it
-//!   refuses to be bound, and is [out of step](Shard::out_of_step) until the log drops it.
 
 mod command;
-mod follow;
+mod fill;
+mod filler;
+mod followers;
 mod inlet;
+mod lane;
 mod ledger;
+mod rounds;
+mod source;
+mod standing;
 
-pub use command::{Command, LaneTerms};
+pub use command::{Command, LaneTerms, SourceTerms};
 
 use crate::agent::idle::Parking;
 use arc_swap::{ArcSwap, Cache};
 use core::time::Duration;
-use follow::{Followers, Source};
+use followers::Followers;
 use inlet::Inlet;
 use ledger::Ledger;
+use rounds::Rounds;
+use source::Source;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver as Commands;
 use zepto_client::message::ShardCounters;
 use zepto_core::time::Nanos;
+use zepto_core::topology::Change;
 use zepto_core::view::{Destination, View};
 use zepto_core::{Incarnation, NodeId, PartitionId};
 use zepto_store::Store;
@@ -57,6 +67,17 @@ pub struct Identity {
     pub shard: u16,
 }
 
+/// What a shard wants from the rest of the node, as of a view.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Replicas that have no lane yet: whoever runs the shard opens them and sends
+    /// [`Command::Follower`].
+    pub wanted: Vec<(Destination, Incarnation)>,
+    /// What the log should decide: copies that are full, and copies that are not their owner's. A
+    /// shard that works by an old view names some too; the log knows the epoch.
+    pub changes: Vec<Change>,
+}
+
 /// The agent. Owned by one thread.
 pub struct Shard<T: Transport> {
     identity: Identity,
@@ -67,6 +88,10 @@ pub struct Shard<T: Transport> {
     doors: Vec<Inlet<Heap>>,
     followers: Followers<T>,
     sources: Vec<Source<T>>,
+    door_sources: Vec<Source<Heap>>,
+    /// Lanes from owners so far.
+    sources_seen: u32,
+    rounds: Rounds,
     commands: Commands<Command<T>>,
     expired: Nanos,
 }
@@ -86,8 +111,11 @@ impl<T: Transport> Shard<T> {
             ledger: Ledger::new(store),
             peers: Vec::new(),
             doors: Vec::new(),
-            followers: Followers::new(),
+            followers: Followers::new(identity),
             sources: Vec::new(),
+            door_sources: Vec::new(),
+            sources_seen: 0,
+            rounds: Rounds::default(),
             commands,
             expired: Nanos(0),
         }
@@ -98,10 +126,13 @@ impl<T: Transport> Shard<T> {
     pub fn do_work(&mut self, now: Nanos, wall_ns: u64) -> usize {
         let mut work = self.take_commands();
         work += self.install();
-        work += self.drain_sources(now);
+        work += drain_sources(&mut self.sources, &mut self.ledger, now);
+        work += drain_sources(&mut self.door_sources, &mut self.ledger, now);
         work += drain_inlets(&mut self.peers, &mut self.ledger, &mut self.followers, now);
         work += drain_inlets(&mut self.doors, &mut self.ledger, &mut self.followers, now);
+        work += self.followers.fill(&mut self.ledger);
         work += self.settle();
+        work += self.rounds.go_on(&mut self.ledger, &mut self.followers);
         if now.since(self.expired) >= EXPIRE_EVERY {
             self.expired = now;
             work += usize::from(self.ledger.store.expire(wall_ns) > 0);
@@ -109,17 +140,12 @@ impl<T: Transport> Shard<T> {
         work
     }
 
-    /// Destinations of replicas that have no lane yet: whoever runs the shard opens them and sends
-    /// [`Command::Follower`].
-    pub fn wanted(&self) -> &[Destination] {
-        self.followers.wanted()
-    }
-
-    /// Replicas that cannot keep up with a partition owned here, because they refused part of it:
-    /// it takes no ticks until the log no longer counts them. A shard that works by an old view
-    /// names some too; the log knows the epoch.
-    pub fn out_of_step(&self) -> impl Iterator<Item = (PartitionId, NodeId)> + '_ {
-        self.followers.out_of_step()
+    /// What it wants, if that may have changed since the last call.
+    pub fn news(&mut self) -> Option<News> {
+        self.followers.take_changed().then(|| News {
+            wanted: self.followers.missing().collect(),
+            changes: self.followers.changes(),
+        })
     }
 
     /// What it did so far.
@@ -159,48 +185,54 @@ impl<T: Transport> Shard<T> {
             return 0;
         }
         self.ledger.install(self.identity, &view);
-        self.followers.install(self.identity, &view);
-        self.refuse_unowned();
+        self.followers.install(&view, &self.ledger);
+        self.recheck();
         self.installed = Some(view);
         1
     }
 
-    /// Settles what the replicas have confirmed; a partition that a replica refused is fenced
-    /// first, so that nothing of it settles.
+    /// Settles what the replicas have confirmed; what is in doubt is refused first.
     fn settle(&mut self) -> usize {
-        let fenced = self.followers.poll(&mut self.ledger);
-        if fenced > 0 {
-            self.refuse_unowned();
+        let mut work = 0;
+        if self.followers.poll(&mut self.ledger) {
+            self.recheck();
+            work += 1;
         }
         let (ledger, followers) = (&mut self.ledger, &self.followers);
         let peers = self.peers.iter_mut().map(|inlet| inlet.settle(ledger, followers));
-        let mut work = peers.sum::<usize>();
-        work += self.doors.iter_mut().map(|inlet| inlet.settle(ledger, followers)).sum::<usize>();
-        work + fenced
+        work += peers.sum::<usize>();
+        work + self.doors.iter_mut().map(|inlet| inlet.settle(ledger, followers)).sum::<usize>()
     }
 
-    /// Takes what owners sent whose replica this shard is.
-    fn drain_sources(&mut self, now: Nanos) -> usize {
-        let (ledger, mut work) = (&mut self.ledger, 0);
-        self.sources.retain_mut(|source| match source.drain(ledger, now) {
-            Ok(done) => {
-                work += done;
-                true
-            }
-            Err(end) => {
-                ledger.close_lane(&end, source.bound(), now);
-                work += 1;
-                false
-            }
-        });
-        work
-    }
-
-    fn refuse_unowned(&mut self) {
+    /// Looks at everything that has not settled once more: is it still owned, and who has it?
+    fn recheck(&mut self) {
+        let doubts: BTreeSet<PartitionId> = self.followers.take_doubts();
         let ledger = &self.ledger;
-        self.peers.iter_mut().for_each(|inlet| inlet.recheck(ledger));
-        self.doors.iter_mut().for_each(|inlet| inlet.recheck(ledger));
+        self.peers.iter_mut().for_each(|inlet| inlet.recheck(ledger, &doubts));
+        self.doors.iter_mut().for_each(|inlet| inlet.recheck(ledger, &doubts));
     }
+}
+
+/// Takes what owners sent whose replica this shard is; lanes that ended are dropped.
+fn drain_sources<X: Transport>(
+    sources: &mut Vec<Source<X>>,
+    ledger: &mut Ledger,
+    now: Nanos,
+) -> usize {
+    let mut work = 0;
+    sources.retain_mut(|source| match source.drain(ledger, now) {
+        Ok(done) => {
+            work += done;
+            true
+        }
+        Err(end) => {
+            ledger.close_lane(&end, source.bound(), now);
+            ledger.forget_source(source.number());
+            work += 1;
+            false
+        }
+    });
+    work
 }
 
 /// Takes what producers sent, a batch per lane; lanes that ended are dropped.
@@ -233,5 +265,6 @@ impl<T: Transport> Parking for Shard<T> {
         self.peers.iter_mut().for_each(|inlet| inlet.set_parked(parked));
         self.doors.iter_mut().for_each(|inlet| inlet.set_parked(parked));
         self.sources.iter_mut().for_each(|source| source.set_parked(parked));
+        self.door_sources.iter_mut().for_each(|source| source.set_parked(parked));
     }
 }

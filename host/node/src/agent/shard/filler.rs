@@ -1,0 +1,268 @@
+//! Fills and repairs copies through a lane: for each, first what may not be settled, so that the
+//! copy counts at once; then, if it is filled from nothing, what came before, a batch at a time,
+//! while new ticks go on.
+
+use super::lane::Lane;
+use super::ledger::Ledger;
+use std::collections::BTreeMap;
+use zepto_core::defect::Defect;
+use zepto_core::limits::{FILL_BATCH, FILL_WAITING_MAX};
+use zepto_core::slot::{self, Control, Slot};
+use zepto_core::{Epoch, PartitionId};
+use zepto_store::PartitionCopy;
+use zepto_transport::Transport;
+
+/// What a copy needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Everything.
+    Fill,
+    /// It is in sync, and may lack what is not settled.
+    Repair,
+}
+
+/// The copies that one lane fills.
+#[derive(Debug, Default)]
+pub(super) struct Filler {
+    /// To be begun, once the partition's epoch is beyond this one.
+    wanted: BTreeMap<PartitionId, (Need, Epoch)>,
+    jobs: BTreeMap<PartitionId, Job>,
+    /// Ticks that wait at the replica until their copy is full.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Job {
+    need: Need,
+    /// The slot that began it.
+    begun: u64,
+    stage: Stage,
+    rows: u64,
+    /// Of them, and of the new ticks, those that wait at the replica.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// What may not be settled is sent; then what came before.
+    Unsettled(PartitionCopy, PartitionCopy),
+    /// What came before is sent.
+    Earlier(PartitionCopy),
+    /// Everything was sent up to this slot.
+    Sent(u64),
+    /// The replica has all of it.
+    Full,
+}
+
+impl Filler {
+    /// Takes up what each copy is now: being filled, in sync, or none of this lane's.
+    pub fn install(&mut self, need: impl Fn(PartitionId) -> Option<Need>) {
+        self.wanted.retain(|partition, (wanted, _)| need(*partition) == Some(*wanted));
+        let over = self.jobs.iter().filter(|(partition, job)| need(**partition) != Some(job.need));
+        let over: Vec<PartitionId> = over.map(|(partition, _)| *partition).collect();
+        over.into_iter().for_each(|partition| self.drop_job(partition));
+    }
+
+    /// A copy needs something, from the beginning if it was begun before; not before its epoch is
+    /// beyond this one.
+    pub fn want(&mut self, partition: PartitionId, need: Need, beyond: Epoch) {
+        self.drop_job(partition);
+        self.wanted.insert(partition, (need, beyond));
+    }
+
+    fn drop_job(&mut self, partition: PartitionId) {
+        if let Some(job) = self.jobs.remove(&partition) {
+            self.waiting -= job.waiting;
+        }
+    }
+
+    /// Whether a copy waits for something, or is at it.
+    pub fn knows(&self, partition: PartitionId) -> bool {
+        self.wanted.contains_key(&partition) || self.jobs.contains_key(&partition)
+    }
+
+    /// The slot that began a copy's present job.
+    pub fn begun_at(&self, partition: PartitionId) -> Option<u64> {
+        Some(self.jobs.get(&partition)?.begun)
+    }
+
+    /// Whether the copy lacks nothing that may not be settled: it counts as a copy. One that needs
+    /// nothing does.
+    pub fn counts(&self, partition: PartitionId) -> bool {
+        let job = self.jobs.get(&partition);
+        let sent = job.is_none_or(|job| !matches!(job.stage, Stage::Unsettled(..)));
+        sent && !self.wanted.contains_key(&partition)
+    }
+
+    /// Copies that were filled and are full.
+    pub fn full(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        let full = |job: &Job| {
+            job.need == Need::Fill
+                && (matches!(job.stage, Stage::Full) || Defect::CountedBeforeFull.planted())
+        };
+        self.jobs.iter().filter(move |(_, job)| full(job)).map(|(partition, _)| *partition)
+    }
+
+    /// Whether one more new tick may wait at the replica.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.waiting < FILL_WAITING_MAX - FILL_BATCH
+    }
+
+    /// A new tick was sent to a copy.
+    #[inline]
+    pub fn note_tick(&mut self, partition: PartitionId) {
+        if self.jobs.is_empty() {
+            return;
+        }
+        if let Some(job) = self.jobs.get_mut(&partition)
+            && !matches!(job.stage, Stage::Full)
+        {
+            job.waiting += 1;
+            self.waiting += 1;
+        }
+    }
+
+    /// Looks how far the replica is; whether a copy became full.
+    pub fn acknowledge(&mut self, acknowledged: u64) -> bool {
+        let mut changed = false;
+        let waiting = &mut self.waiting;
+        self.jobs.retain(|_, job| {
+            if matches!(job.stage, Stage::Sent(index) if acknowledged >= index) {
+                job.stage = Stage::Full;
+                *waiting -= core::mem::take(&mut job.waiting);
+                changed |= job.need == Need::Fill;
+            }
+            job.need == Need::Fill || !matches!(job.stage, Stage::Full)
+        });
+        changed
+    }
+}
+
+impl<T: Transport> Lane<T> {
+    /// Sends a part of what copies miss, as far as there is room. Partitions whose copies begin
+    /// or come to count are noted in `changed`. Returns how many slots were sent.
+    pub fn fill(&mut self, ledger: &mut Ledger, changed: &mut Vec<PartitionId>) -> usize {
+        if self.filler.wanted.is_empty() && self.filler.jobs.is_empty() {
+            return 0;
+        }
+        let before = self.head();
+        let limit = before + FILL_BATCH as u64;
+        while self.head() < limit && self.begin_next(ledger, changed) {}
+        while self.head() < limit && self.send_rows(ledger, changed) {}
+        let sent = (self.head() - before) as usize;
+        if sent > 0 {
+            self.publish();
+        }
+        sent
+    }
+
+    /// Begins with one more copy, if there is room for what has to be said; whether it did.
+    fn begin_next(&mut self, ledger: &Ledger, changed: &mut Vec<PartitionId>) -> bool {
+        if self.filler.waiting > FILL_WAITING_MAX / 4 {
+            return false;
+        }
+        let due = |(partition, (_, beyond)): &(&PartitionId, &(Need, Epoch))| {
+            ledger.epoch(**partition) > *beyond
+        };
+        let Some((&partition, &(need, _))) = self.filler.wanted.iter().find(due) else {
+            return false;
+        };
+        let (epoch, unsettled) = (ledger.epoch(partition), ledger.unsettled(partition));
+        let earlier = if need == Need::Fill { 0..unsettled } else { 0..0 };
+        let copy = |range| ledger.store.copy_partition(partition, range);
+        let next = ledger.store.next_sequence(partition);
+        let recent = next.and_then(|next| copy(unsettled..next));
+        let (Some(next), Some(recent), Some(earlier)) = (next, recent, copy(earlier)) else {
+            // The budget had no room for the partition: there is nothing to copy.
+            self.filler.wanted.remove(&partition);
+            return true;
+        };
+        let producers: Vec<_> = ledger.producers.known_in(partition).collect();
+        if self.fill_room() < 1 + 2 * producers.len() as u64 {
+            return false;
+        }
+        self.filler.wanted.remove(&partition);
+        let begun = self.head();
+        let keep = need == Need::Repair;
+        self.push(&Control::BeginFill { partition, epoch, next, unsettled, keep }.slot());
+        self.note_bound(partition, epoch);
+        for (index, producer, last) in producers {
+            self.introduce(index, producer);
+            self.push(&Control::Accepted { index, partition, last }.slot());
+        }
+        let stage = Stage::Unsettled(recent, earlier);
+        self.filler.jobs.insert(partition, Job { need, begun, stage, rows: 0, waiting: 0 });
+        self.settle_stage(partition);
+        changed.push(partition);
+        true
+    }
+
+    /// Sends rows of one copy, first of one that does not count yet; whether it sent anything.
+    fn send_rows(&mut self, ledger: &mut Ledger, changed: &mut Vec<PartitionId>) -> bool {
+        let room = self.fill_room();
+        if room < 3 {
+            return false;
+        }
+        let unsettled = |job: &Job| matches!(job.stage, Stage::Unsettled(..));
+        let earlier = |job: &Job| matches!(job.stage, Stage::Earlier(_));
+        let jobs = &mut self.filler.jobs;
+        let next = jobs.iter().find(|(_, job)| unsettled(job));
+        let next = next.or_else(|| jobs.iter().find(|(_, job)| earlier(job)));
+        let Some(partition) = next.map(|(partition, _)| *partition) else { return false };
+        let (epoch, next) =
+            (ledger.epoch(partition), ledger.store.next_sequence(partition).unwrap_or(1));
+        // A newer epoch may have come since it was begun.
+        self.bind(partition, epoch, next);
+        let mut rows: Vec<Slot> = Vec::new();
+        let max = FILL_BATCH.min(room as usize - 2);
+        let give = |tick: &zepto_core::Tick| rows.push(slot::slot_of(tick));
+        let Some(job) = self.filler.jobs.get_mut(&partition) else { return false };
+        let waits = match &mut job.stage {
+            Stage::Unsettled(copy, _) => {
+                copy.read(max, give);
+                true
+            }
+            Stage::Earlier(copy) => {
+                copy.read(max, give);
+                false
+            }
+            Stage::Sent(_) | Stage::Full => return false,
+        };
+        job.rows += rows.len() as u64;
+        if waits {
+            job.waiting += rows.len();
+            self.filler.waiting += rows.len();
+        }
+        ledger.counters.rows_copied += rows.len() as u64;
+        if !rows.is_empty() {
+            let digest = rows.iter().fold(0, |sum: u64, row| sum.wrapping_add(slot::digest(row)));
+            let count = rows.len() as u32;
+            self.push(&Control::Rows { partition, count, digest }.slot());
+            rows.iter().for_each(|row| self.push(row));
+        }
+        if self.settle_stage(partition) {
+            changed.push(partition);
+        }
+        true
+    }
+
+    /// Goes on to the next stage of a copy if this one is done; whether it counts from now on.
+    fn settle_stage(&mut self, partition: PartitionId) -> bool {
+        let Some(mut job) = self.filler.jobs.remove(&partition) else { return false };
+        let mut counts = false;
+        job.stage = match job.stage {
+            Stage::Unsettled(copy, earlier) if copy.is_done() => {
+                counts = true;
+                Stage::Earlier(earlier)
+            }
+            stage => stage,
+        };
+        if matches!(&job.stage, Stage::Earlier(copy) if copy.is_done()) && self.has_room() {
+            self.push(&Control::Filled { partition, rows: job.rows }.slot());
+            job.stage = Stage::Sent(self.head());
+        }
+        self.filler.jobs.insert(partition, job);
+        counts
+    }
+}

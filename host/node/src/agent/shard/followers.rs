@@ -1,0 +1,461 @@
+//! The lanes to this shard's replicas, and which partitions may take ticks.
+//!
+//! A batch waits for every in-sync replica and for every copy that is being filled, and a partition
+//! takes ticks only while there are as many of them as copies are declared.
+//!
+//! What happens when...
+//! * *a replica refuses something, or its lane is gone*: what was not settled of the partition is
+//!   refused to its producers, who send it again; the copy is repaired meanwhile. Most often the
+//!   replica knew a newer view.
+//! * *a repair is refused*: by a newer epoch, then the partition is fenced until the view that
+//!   explains it is here; for another reason, then that copy is another than the owner's, and the
+//!   log is asked to drop it.
+//! * *a replica is slow*: it pushes back, as a lane that is full.
+
+use super::Identity;
+use super::filler::Need;
+use super::lane::{Lane, Refused};
+use super::ledger::Ledger;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use zepto_client::producer::Opened;
+use zepto_core::defect::Defect;
+use zepto_core::limits::{COPIES_MAX, IN_SYNC_MAX};
+use zepto_core::slot::{self, Slot};
+use zepto_core::topology::{Change, What};
+use zepto_core::view::{Destination, View, shard_of};
+use zepto_core::{Epoch, Incarnation, NodeId, PartitionId, Refusal};
+use zepto_transport::Transport;
+
+const ROUTE_LANES: usize = IN_SYNC_MAX + COPIES_MAX;
+
+/// Where the ticks of a partition go, worked out ahead.
+#[derive(Clone, Copy)]
+struct Route {
+    /// Places in the list of lanes: to the in-sync replicas first.
+    lanes: [u16; ROUTE_LANES],
+    len: u8,
+    in_sync: u8,
+    /// Every in-sync replica has its lane and goes along.
+    whole: bool,
+    /// And there are as many copies as declared.
+    enough: bool,
+}
+
+impl Route {
+    const NONE: Self =
+        Self { lanes: [0; ROUTE_LANES], len: 0, in_sync: 0, whole: true, enough: true };
+
+    #[inline]
+    fn lanes(&self) -> &[u16] {
+        &self.lanes[..usize::from(self.len)]
+    }
+
+    fn add(&mut self, place: usize) {
+        self.lanes[usize::from(self.len)] = place as u16;
+        self.len += 1;
+    }
+}
+
+/// The lanes to this shard's replicas.
+pub(super) struct Followers<T: Transport> {
+    lanes: Vec<Lane<T>>,
+    /// By partition.
+    routes: Vec<Route>,
+    view: Option<Arc<View>>,
+    me: Identity,
+    /// Where replicas are, in sync or not.
+    wanted: BTreeMap<Destination, Incarnation>,
+    /// Copies that are not the owner's, and the epoch at which that was found.
+    behind: BTreeMap<(PartitionId, NodeId), Epoch>,
+    /// Partitions of which nothing that is not settled may settle without being sent again.
+    doubts: BTreeSet<PartitionId>,
+    next_number: u32,
+    /// Something changed that others have to know.
+    changed: bool,
+}
+
+impl<T: Transport> Followers<T> {
+    pub fn new(me: Identity) -> Self {
+        Self {
+            lanes: Vec::new(),
+            routes: Vec::new(),
+            view: None,
+            me,
+            wanted: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            doubts: BTreeSet::new(),
+            next_number: 0,
+            changed: false,
+        }
+    }
+
+    /// Takes up who the replicas are. Lanes that lead to nobody's replica are dropped: they have
+    /// nothing more to confirm, and what only they could confirm is in doubt.
+    pub fn install(&mut self, view: &Arc<View>, ledger: &Ledger) {
+        let old = self.view.replace(Arc::clone(view));
+        self.wanted.clear();
+        for partition in (0..view.partitions() as u32).map(PartitionId) {
+            let Some(targets) = Targets::of(view, self.me, partition) else { continue };
+            let copies = targets.in_sync.len() + 1;
+            let changed = old.as_ref().is_none_or(|old| old.epoch(partition) != view.epoch(partition));
+            if changed && copies < usize::from(view.placement().copies) {
+                self.doubts.insert(partition);
+            }
+            for (to, incarnation) in targets.in_sync.into_iter().chain(targets.filling) {
+                self.wanted.insert(to, incarnation);
+            }
+        }
+        let wanted = &self.wanted;
+        self.lanes.retain(|lane| wanted.get(&lane.to) == Some(&lane.incarnation));
+        let me = self.me.node;
+        let owned = |(partition, node): &(PartitionId, NodeId), epoch: &mut Epoch| {
+            let assignment = view.placement().assignment(*partition);
+            // Once the log has decided about it, a copy that it still wants is filled anew.
+            let decided = |a: &&zepto_core::topology::Assignment| {
+                a.owner() == Some(me) && !(a.is_filling(*node) && a.epoch > *epoch)
+            };
+            assignment.filter(decided).is_some_and(|a| a.holds(*node) || a.is_filling(*node))
+        };
+        self.behind.retain(owned);
+        for lane in &mut self.lanes {
+            let node = lane.to.node;
+            lane.filler.install(|partition| need_of(view, me, partition, node));
+        }
+        self.rebuild(ledger);
+    }
+
+    /// A lane that was wanted is here.
+    pub fn attach(&mut self, opened: Opened<T>, ledger: &Ledger) {
+        if self.wanted.get(&opened.to) != Some(&opened.incarnation) {
+            return;
+        }
+        if self.lanes.iter().any(|lane| lane.to == opened.to) {
+            return;
+        }
+        self.next_number += 1;
+        let mut lane = Lane::new(self.next_number, opened);
+        // An in-sync copy may lack what an earlier lane, or an earlier owner, did not bring.
+        if let Some(view) = &self.view {
+            for partition in (0..view.partitions() as u32).map(PartitionId) {
+                let targets = Targets::of(view, self.me, partition);
+                if targets.is_some_and(|targets| targets.in_sync.iter().any(|(to, _)| *to == lane.to)) {
+                    lane.filler.want(partition, Need::Repair, Epoch(0));
+                }
+            }
+        }
+        self.lanes.push(lane);
+        self.rebuild(ledger);
+    }
+
+    /// Partitions that came to be in doubt since the last call.
+    pub fn take_doubts(&mut self) -> BTreeSet<PartitionId> {
+        core::mem::take(&mut self.doubts)
+    }
+
+    /// Replicas that have no lane yet.
+    pub fn missing(&self) -> impl Iterator<Item = (Destination, Incarnation)> + '_ {
+        let has = |to: &Destination| self.lanes.iter().any(|lane| lane.to == *to);
+        self.wanted.iter().filter(move |(to, _)| !has(to)).map(|(to, life)| (*to, *life))
+    }
+
+    /// What the log should decide: copies that are full, and those that cannot go on.
+    pub fn changes(&self) -> Vec<Change> {
+        let Some(view) = &self.view else { return Vec::new() };
+        let epoch = |partition| view.epoch(partition);
+        let filling = |partition, node| {
+            view.placement().assignment(partition).is_some_and(|a| a.is_filling(node))
+        };
+        let full = self.lanes.iter().flat_map(|lane| {
+            let node = lane.to.node;
+            let full = lane.filler.full().filter(move |p| filling(*p, node));
+            full.map(move |partition| (partition, What::Admit(node)))
+        });
+        let full = full.filter(|(partition, what)| match what {
+            What::Admit(node) => !self.behind.contains_key(&(*partition, *node)),
+            _ => true,
+        });
+        let behind = self.behind.keys().map(|(partition, node)| (*partition, What::Drop(*node)));
+        let changes = behind.chain(full);
+        changes.map(|(partition, what)| Change { partition, epoch: epoch(partition), what }).collect()
+    }
+
+    /// Whether others have to look at [`Self::missing`] and [`Self::changes`] again.
+    pub fn take_changed(&mut self) -> bool {
+        core::mem::take(&mut self.changed)
+    }
+
+    /// Works every route out anew.
+    fn rebuild(&mut self, ledger: &Ledger) {
+        let count = self.view.as_ref().map_or(0, |view| view.partitions());
+        self.routes.clear();
+        self.routes.resize(count, Route::NONE);
+        for partition in (0..count as u32).map(PartitionId) {
+            self.refresh(partition, ledger);
+        }
+        self.changed = true;
+    }
+
+    fn refresh(&mut self, partition: PartitionId, ledger: &Ledger) {
+        let Some(view) = self.view.clone() else { return };
+        let Some(slot) = self.routes.get_mut(partition.0 as usize) else { return };
+        *slot = Route::NONE;
+        let Some(targets) = Targets::of(&view, self.me, partition) else { return };
+        let mut copies = 1;
+        for (to, _) in targets.in_sync {
+            let place = self.lanes.iter().position(|lane| lane.to == to);
+            let behind = self.behind.contains_key(&(partition, to.node));
+            match place.filter(|place| !behind && self.lanes[*place].filler.counts(partition)) {
+                Some(place) => {
+                    slot.add(place);
+                    copies += 1;
+                }
+                None => slot.whole = false,
+            }
+        }
+        slot.in_sync = slot.len;
+        for (to, _) in targets.filling {
+            let Some(place) = self.lanes.iter().position(|lane| lane.to == to) else { continue };
+            if self.behind.contains_key(&(partition, to.node)) {
+                continue;
+            }
+            let filler = &mut self.lanes[place].filler;
+            if !filler.knows(partition) {
+                filler.want(partition, Need::Fill, Epoch(0));
+            }
+            if filler.begun_at(partition).is_some() {
+                copies += usize::from(filler.counts(partition));
+                slot.add(place);
+            }
+        }
+        slot.enough = slot.whole && copies >= usize::from(view.placement().copies);
+        debug_assert!(ledger.epoch(partition) == view.epoch(partition), "one view at a time");
+    }
+
+    #[inline]
+    fn route(&self, partition: PartitionId) -> &Route {
+        self.routes.get(partition.0 as usize).unwrap_or(&Route::NONE)
+    }
+
+    /// Whether a tick of a partition may be taken: for a producer that waits for the owner only, or
+    /// for all copies.
+    ///
+    /// # Errors
+    /// Why not, for now.
+    #[inline]
+    pub fn admits(&self, partition: PartitionId, memory_only: bool) -> Result<(), Refusal> {
+        let route = self.route(partition);
+        if route.enough || (memory_only && route.whole) {
+            Ok(())
+        } else {
+            Err(Refusal::NotEnoughCopies)
+        }
+    }
+
+    /// Whether every lane of a partition has room for one more tick.
+    #[inline]
+    pub fn has_room(&self, partition: PartitionId) -> bool {
+        let mut lanes = self.route(partition).lanes().iter();
+        lanes.all(|lane| {
+            let lane = &self.lanes[usize::from(*lane)];
+            lane.has_room() && lane.filler.has_room()
+        })
+    }
+
+    /// Writes an appended tick to every replica's lane. The caller has checked the room.
+    #[inline]
+    pub fn send(
+        &mut self,
+        partition: PartitionId,
+        sequence: u64,
+        tick: &Slot,
+        producer: u32,
+        ledger: &mut Ledger,
+    ) {
+        let route = *self.route(partition);
+        let id = ledger.producers.get_mut(producer).map(|sequences| sequences.producer());
+        let epoch = ledger.epoch(partition);
+        let mut tick = *tick;
+        tick[0] = slot::producer_word(producer, slot::producer_of(&tick).1);
+        for lane in route.lanes() {
+            let lane = &mut self.lanes[usize::from(*lane)];
+            lane.bind(partition, epoch, sequence);
+            if let Some(id) = id {
+                lane.introduce(producer, id);
+            }
+            lane.send(&tick);
+            lane.filler.note_tick(partition);
+        }
+    }
+
+    /// The replicas of a partition have to confirm all that was sent to them so far, with the
+    /// batch that is being made: a tick sent twice may be among it. Under an epoch that they have
+    /// not heard of yet, they first have to agree that their copies are the owner's. The caller has
+    /// checked the room.
+    pub fn confirm(&mut self, partition: PartitionId, ledger: &Ledger) {
+        let epoch = ledger.epoch(partition);
+        let next = ledger.store.next_sequence(partition).unwrap_or(1);
+        let route = *self.route(partition);
+        for lane in route.lanes() {
+            let lane = &mut self.lanes[usize::from(*lane)];
+            lane.bind(partition, epoch, next);
+            lane.touch();
+        }
+    }
+
+    /// Asks the in-sync replicas of a partition whether they still go along: their answer is an
+    /// acknowledgement of what is returned. `None` if it cannot be asked now.
+    pub fn ask(&mut self, partition: PartitionId, ledger: &Ledger) -> Option<Vec<(u32, u64)>> {
+        let route = *self.route(partition);
+        let places = &route.lanes[..usize::from(route.in_sync)];
+        let has_room = |lane: &u16| self.lanes[usize::from(*lane)].has_room();
+        if !route.whole || !places.iter().all(has_room) {
+            return None;
+        }
+        let epoch = ledger.epoch(partition);
+        let next = ledger.store.next_sequence(partition)?;
+        let asked = places.iter().map(|place| {
+            let lane = &mut self.lanes[usize::from(*place)];
+            lane.bind_again(partition, epoch, next);
+            (lane.number, lane.head())
+        });
+        Some(asked.collect())
+    }
+
+    /// Publishes what a batch wrote; returns the tails its replicas have to acknowledge.
+    pub fn finish_batch(&mut self) -> Vec<(u32, u64)> {
+        let lanes = self.lanes.iter_mut();
+        lanes.filter_map(|lane| Some((lane.number, lane.finish_batch()?))).collect()
+    }
+
+    /// Publishes what was asked.
+    pub fn publish(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::publish);
+    }
+
+    /// Sends what copies miss; returns how many slots.
+    pub fn fill(&mut self, ledger: &mut Ledger) -> usize {
+        let mut changed = Vec::new();
+        let sent = self.lanes.iter_mut().map(|lane| lane.fill(ledger, &mut changed)).sum();
+        // New ticks go to copies that were begun, and are taken once enough of them count.
+        changed.into_iter().for_each(|partition| self.refresh(partition, ledger));
+        sent
+    }
+
+    /// Reads what the replicas acknowledged and refused. Returns whether anything is in doubt.
+    pub fn poll(&mut self, ledger: &mut Ledger) -> bool {
+        let (mut refused, mut over) = (Vec::new(), Vec::new());
+        for lane in &mut self.lanes {
+            let said = lane.poll(ledger);
+            refused.extend(said.refused.into_iter().map(|refused| (lane.number, refused)));
+            if said.is_over {
+                over.push(lane.number);
+            }
+            if lane.filler.acknowledge(lane.acknowledged()) {
+                self.changed = true;
+            }
+        }
+        if !refused.is_empty() || !over.is_empty() {
+            refused.into_iter().for_each(|(lane, refused)| self.judge(lane, refused, ledger));
+            over.into_iter().for_each(|lane| self.lose(lane, ledger));
+            self.rebuild(ledger);
+        }
+        !self.doubts.is_empty()
+    }
+
+    /// A replica refused something: what to do about that copy.
+    fn judge(&mut self, number: u32, refused: Refused, ledger: &mut Ledger) {
+        let Refused { partition, reason, index, begin } = refused;
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.number == number) else { return };
+        let Some(view) = &self.view else { return };
+        let node = lane.to.node;
+        let Some(need) = need_of(view, self.me.node, partition, node) else { return };
+        // What was refused before the present job began belongs to the story that it repairs.
+        if lane.filler.begun_at(partition).is_some_and(|begun| index < begun) {
+            return;
+        }
+        let held = ledger.epoch(partition);
+        self.doubts.insert(partition);
+        match begin {
+            // The replica knows better: nothing here before the view does too.
+            Some(epoch) if epoch == held && reason == Refusal::StaleEpoch => {
+                lane.filler.want(partition, need, held);
+                ledger.fence(partition);
+            }
+            Some(epoch) if epoch == held => {
+                tracing::warn!(%partition, %node, %reason, "a copy is not its owner's");
+                self.behind.insert((partition, node), held);
+            }
+            _ => lane.filler.want(partition, need, Epoch(0)),
+        }
+    }
+
+    /// A lane is gone. Its replica is still what it was: another lane is opened, and what the
+    /// replica may have missed is sent again.
+    fn lose(&mut self, number: u32, ledger: &mut Ledger) {
+        let Some(place) = self.lanes.iter().position(|lane| lane.number == number) else { return };
+        let lane = self.lanes.remove(place);
+        tracing::warn!(to = %lane.to.node, "a replica's lane is gone");
+        ledger.counters.broken_lanes += 1;
+        let Some(view) = self.view.clone() else { return };
+        if Defect::LostLaneCountsAsTaken.planted() {
+            return;
+        }
+        for partition in (0..view.partitions() as u32).map(PartitionId) {
+            let Some(targets) = Targets::of(&view, self.me, partition) else { continue };
+            if targets.in_sync.iter().chain(&targets.filling).any(|(to, _)| *to == lane.to) {
+                self.doubts.insert(partition);
+            }
+        }
+    }
+
+    /// What a lane's replica has acknowledged; a lane that is gone has nothing to confirm.
+    pub fn acknowledged(&self, number: u32) -> u64 {
+        let lane = self.lanes.iter().find(|lane| lane.number == number);
+        lane.map_or(u64::MAX, Lane::acknowledged)
+    }
+
+    /// Whether a lane is there.
+    pub fn has_lane(&self, number: u32) -> bool {
+        self.lanes.iter().any(|lane| lane.number == number)
+    }
+}
+
+/// What a member's copy of an owned partition may need.
+fn need_of(view: &View, me: NodeId, partition: PartitionId, node: NodeId) -> Option<Need> {
+    let assignment = view.placement().assignment(partition)?;
+    match assignment.owner() == Some(me) {
+        true if assignment.is_filling(node) => Some(Need::Fill),
+        true if assignment.holds(node) => Some(Need::Repair),
+        _ => None,
+    }
+}
+
+/// The shards of a partition's other copies, where this shard is its owner.
+struct Targets {
+    in_sync: Vec<(Destination, Incarnation)>,
+    filling: Vec<(Destination, Incarnation)>,
+}
+
+impl Targets {
+    fn of(view: &View, me: Identity, partition: PartitionId) -> Option<Self> {
+        let placement = view.placement();
+        let assignment = placement.assignment(partition)?;
+        if assignment.owner() != Some(me.node) {
+            return None;
+        }
+        let member = placement.member(me.node)?;
+        if member.incarnation != me.incarnation || shard_of(partition, member.shards) != me.shard {
+            return None;
+        }
+        let target = |node| {
+            let member = placement.member(node)?;
+            let shard = shard_of(partition, member.shards);
+            Some((Destination { node: member.id, shard }, member.incarnation))
+        };
+        Some(Self {
+            in_sync: assignment.replicas().filter_map(target).collect(),
+            filling: assignment.filling().filter_map(target).collect(),
+        })
+    }
+}

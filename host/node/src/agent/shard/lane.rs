@@ -1,0 +1,220 @@
+//! One lane to a shard of a replica.
+//!
+//! The owner writes what it appended in its order. A bind record opens a partition in the lane with
+//! (epoch, next sequence). One cumulative cursor acknowledges everything before it; what the
+//! replica refuses, it names first.
+
+use super::filler::Filler;
+use super::ledger::Ledger;
+use zepto_client::producer::{Link, Opened, Ring};
+use zepto_core::defect::Defect;
+use zepto_core::slot::{self, Control, Slot};
+use zepto_core::view::Destination;
+use zepto_core::{Epoch, Incarnation, PartitionId, ProducerId, Refusal};
+use zepto_transport::{LaneError, Transport};
+
+/// Slots a tick may need in a lane: two bind records and itself.
+const SLOTS_PER_TICK: u64 = 3;
+
+pub(super) struct Lane<T: Transport> {
+    /// Never used again for another lane.
+    pub number: u32,
+    pub to: Destination,
+    pub incarnation: Incarnation,
+    pub filler: Filler,
+    link: Link<T>,
+    ring: Option<Ring>,
+    hung_up: Option<Box<dyn Fn() -> bool + Send>>,
+    /// By partition: the epoch at which it is bound.
+    bound: Vec<Epoch>,
+    /// By the shard's index: the producer that the lane knows by it.
+    producers: Vec<ProducerId>,
+    acknowledged: u64,
+    /// Something was written that the present batch waits for.
+    touched: bool,
+}
+
+/// Something that a replica refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused {
+    pub partition: PartitionId,
+    pub reason: Refusal,
+    /// The slot.
+    pub index: u64,
+    /// The epoch at which a fill or a repair was to begin, if that was refused.
+    pub begin: Option<Epoch>,
+}
+
+/// What a lane's replica has said since the last look.
+#[derive(Default)]
+pub(super) struct Said {
+    pub refused: Vec<Refused>,
+    /// It has broken the rules, or is gone.
+    pub is_over: bool,
+}
+
+impl<T: Transport> Lane<T> {
+    pub fn new(number: u32, opened: Opened<T>) -> Self {
+        let Opened { to, incarnation, link, ring, hung_up } = opened;
+        Self {
+            number,
+            to,
+            incarnation,
+            filler: Filler::default(),
+            link,
+            ring,
+            hung_up,
+            bound: Vec::new(),
+            producers: Vec::new(),
+            acknowledged: 0,
+            touched: false,
+        }
+    }
+
+    /// Whether there is room for one more tick, and for what may have to be said before it.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.link.room() >= SLOTS_PER_TICK
+    }
+
+    /// Slots that may be filled with earlier ticks: half of the lane stays for new ones, unless
+    /// there are none.
+    pub fn fill_room(&self) -> u64 {
+        let (room, capacity) = (self.link.room(), self.link.capacity());
+        if room == capacity { room.saturating_sub(2) } else { room.saturating_sub(capacity / 2) }
+    }
+
+    /// What its replica has acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Index of the next slot.
+    pub fn head(&self) -> u64 {
+        self.link.head()
+    }
+
+    /// Opens a partition in the lane, once for each epoch.
+    #[inline]
+    pub fn bind(&mut self, partition: PartitionId, epoch: Epoch, next: u64) {
+        let place = partition.0 as usize;
+        if self.bound.get(place) != Some(&epoch) {
+            self.bind_again(partition, epoch, next);
+        }
+    }
+
+    /// Opens a partition even if it is open: the replica has to say once more that it goes along.
+    #[inline(never)]
+    pub fn bind_again(&mut self, partition: PartitionId, epoch: Epoch, next: u64) {
+        self.push(&Control::BindPartition { partition, epoch, next }.slot());
+        self.note_bound(partition, epoch);
+        self.touched = true;
+    }
+
+    /// Notes a bind that another record made.
+    pub fn note_bound(&mut self, partition: PartitionId, epoch: Epoch) {
+        let place = partition.0 as usize;
+        if self.bound.len() <= place {
+            self.bound.resize(place + 1, Epoch(0));
+        }
+        self.bound[place] = epoch;
+    }
+
+    /// Makes the lane know a producer by the shard's index.
+    #[inline]
+    pub fn introduce(&mut self, index: u32, producer: ProducerId) {
+        let place = index as usize;
+        if self.producers.get(place) == Some(&producer) {
+            return;
+        }
+        if self.producers.len() <= place {
+            self.producers.resize(place + 1, ProducerId(0));
+        }
+        self.producers[place] = producer;
+        self.push(&Control::BindProducer { index, producer }.slot());
+    }
+
+    /// Writes a slot that the present batch waits for. The caller has checked the room.
+    #[inline]
+    pub fn send(&mut self, slot: &Slot) {
+        self.push(slot);
+        self.touched = true;
+    }
+
+    /// Writes a slot. The caller has checked the room.
+    #[inline]
+    pub fn push(&mut self, slot: &Slot) {
+        let pushed = self.link.push(slot);
+        assert!(pushed.is_ok(), "the room was checked");
+    }
+
+    /// The batch also waits for what was written before it.
+    pub fn touch(&mut self) {
+        self.touched = true;
+    }
+
+    /// Publishes what the batch wrote, if it wrote anything here; returns the index that has to be
+    /// acknowledged.
+    pub fn finish_batch(&mut self) -> Option<u64> {
+        if !core::mem::take(&mut self.touched) {
+            return None;
+        }
+        let before = self.link.tail();
+        self.publish();
+        Some(if Defect::AckByEarlierBatch.planted() { before } else { self.link.head() })
+    }
+
+    /// Publishes what was written.
+    pub fn publish(&mut self) {
+        let parked = self.link.publish();
+        if let Some(ring) = self.ring.as_ref().filter(|_| parked) {
+            ring();
+        }
+    }
+
+    /// Reads what the replica acknowledged and refused.
+    pub fn poll(&mut self, ledger: &Ledger) -> Said {
+        let mut said = Said::default();
+        match self.read(ledger, &mut said) {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::error!(to = %self.to.node, %error, "a replica's lane is corrupt");
+                said.is_over = true;
+            }
+        }
+        let due = self.link.bell_due();
+        if let Some(ring) = self.ring.as_ref().filter(|_| due) {
+            ring();
+        }
+        said.is_over |= self.hung_up.as_ref().is_some_and(|hung_up| hung_up());
+        said
+    }
+
+    fn read(&mut self, ledger: &Ledger, said: &mut Said) -> Result<(), LaneError> {
+        // Cursors first, refusals after: whatever the cursor passes was refused before it did.
+        let settled = self.link.poll()?.settled;
+        while let Some(range) = self.link.next_refusal()? {
+            // A code of a later version is still a refusal.
+            let reason = Refusal::from_code(range.reason).unwrap_or(Refusal::Malformed);
+            for index in range.first..range.end() {
+                let Some(slot) = self.link.slot(index) else { continue };
+                let control = slot::is_control(&slot).then(|| slot::control_of(&slot));
+                let partition = match control {
+                    None => Some(ledger.partition_of(&slot)),
+                    Some(control) => control.ok().and_then(|control| control.partition()),
+                };
+                let begin = match control {
+                    Some(Ok(Control::BeginFill { epoch, .. })) => Some(epoch),
+                    _ => None,
+                };
+                if let Some(partition) = partition.filter(|_| !Defect::RefusalCountsAsTaken.planted())
+                {
+                    said.refused.push(Refused { partition, reason, index, begin });
+                }
+            }
+        }
+        self.link.release(settled);
+        self.acknowledged = settled;
+        Ok(())
+    }
+}
