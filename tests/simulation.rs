@@ -47,7 +47,7 @@ every_guarantee_holds! {
     guarantees_hold_when_producers_lanes_break: Lanes,
     guarantees_hold_when_refusals_pile_up: Refusals,
     guarantees_hold_when_the_store_is_full: Overload,
-    guarantees_hold_when_empty_partitions_are_handed_over: Handover,
+    guarantees_hold_when_partitions_move: Moves,
     guarantees_hold_when_the_only_copy_crashes: OneCopy,
     guarantees_hold_when_anybody_sleeps_for_an_hour: Sleep,
     guarantees_hold_when_everything_happens_at_once: Mixed,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use zepto_client::producer::{Link, Opened};
 use zepto_core::Incarnation;
 use zepto_core::view::Destination;
-use zepto_node::agent::shard::{Command, LaneTerms};
+use zepto_node::agent::shard::{Command, LaneTerms, SourceTerms};
 use zepto_transport::{LaneSpec, Receiver, Sender};
 
 /// Both ends of a new lane, and the links of its slots and its credit.
@@ -67,7 +67,8 @@ impl World {
         };
         self.exchange.borrow_mut().answers[producer].push_back(Ok(opened));
         let slots_link = laid.slots_link;
-        let lane = OpenLane { producer, node: to.node, slots_link, sender_gone, receiver_gone };
+        let (from, node) = (None, to.node);
+        let lane = OpenLane { from, producer, node, slots_link, sender_gone, receiver_gone };
         self.lanes.push(lane);
     }
 
@@ -95,10 +96,46 @@ impl World {
         let (from, far) = (self.machines[owner].party(), self.machines[replica].party());
         let slots = self.plan.replica_slots;
         let laid = self.lay(from, far, slots);
-        let role = Role::Replica { node: to.node, incarnation: self.machines[replica].incarnation };
+        let life = self.machines[replica].incarnation;
+        let role = Role::Replica { node: to.node, incarnation: life };
         self.watch.lane(role, laid.slots_link, laid.credit_link, slots);
-        if send(&self.machines[replica], Command::Source(laid.receiver)) {
-            send(&self.machines[owner], Command::Follower(to, laid.sender, None));
+        let (sender_gone, receiver_gone) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let node = self.machines[owner].id;
+        let terms = SourceTerms { node, incarnation, hung_up: Arc::clone(&sender_gone) };
+        if send(&self.machines[replica], Command::Source(laid.receiver, terms)) {
+            let gone = Arc::clone(&receiver_gone);
+            let opened = Opened {
+                to,
+                incarnation: life,
+                link: Link::Peer(laid.sender),
+                ring: None,
+                hung_up: Some(Box::new(move || gone.load(Ordering::Acquire))),
+            };
+            send(&self.machines[owner], Command::Follower(opened));
+        }
+        self.lanes.push(OpenLane {
+            from: Some(node),
+            producer: usize::MAX,
+            node: to.node,
+            slots_link: laid.slots_link,
+            sender_gone,
+            receiver_gone,
+        });
+    }
+
+    /// The lanes from an owner to its replicas break, as when a connection is reset.
+    pub(super) fn reconnect_replicas(&mut self, owner: usize) {
+        let owner = self.machines[owner].id;
+        for lane in 0..self.lanes.len() {
+            if self.lanes[lane].from == Some(owner) && !is_set(&self.lanes[lane].receiver_gone) {
+                let delay = self.rng.log_within(1_000, 20_000_000);
+                let (first, second) = match self.rng.chance(500_000) {
+                    true => (End::Sender, End::Receiver),
+                    false => (End::Receiver, End::Sender),
+                };
+                self.hang_up(lane, first);
+                self.after(delay, Event::HangUp(lane, second));
+            }
         }
     }
 
@@ -133,6 +170,10 @@ impl World {
             if self.lanes[lane].node == id && self.rng.chance(500_000) {
                 let delay = self.delay();
                 self.after(delay, Event::HangUp(lane, End::Sender));
+            }
+            if self.lanes[lane].from == Some(id) {
+                let delay = self.delay();
+                self.after(delay, Event::HangUp(lane, End::Receiver));
             }
         }
     }

@@ -1,12 +1,12 @@
 //! The control log as a list: commands applied in order through `Topology::apply`, every rule
 //! checked after each, and the view of every index kept.
 //!
-//! Nothing is decided here that production's log would not decide. The one thing done by hand is
-//! the first placement of several copies, because no command fills a copy yet.
+//! Nothing is decided here that production's log would not decide. Half of the schedules begin with
+//! a cluster that has just formed, whose copies are still to be filled; for the others every copy is
+//! put in place by hand.
 
 use super::rng::Rng;
 use std::sync::Arc;
-use zepto_core::limits::COPIES_MAX;
 use zepto_core::topology::{Applied, Assignment, Command, Placement, Topology};
 use zepto_core::view::View;
 use zepto_core::{Epoch, Incarnation, NodeId, PartitionId};
@@ -33,13 +33,12 @@ impl Log {
         let epoch = Epoch(log.index());
         let lead = rng.below(nodes.into()) as u32;
         let spread = rng.chance(500_000);
-        for assignment in &mut log.topology.placement.assignments {
+        let formed = rng.chance(500_000);
+        for assignment in log.topology.placement.assignments.iter_mut().filter(|_| formed) {
             let first = if spread { rng.below(nodes.into()) as u32 } else { lead };
-            let mut chosen = [NodeId(0); COPIES_MAX];
-            for (slot, copy) in chosen.iter_mut().zip(0..copies as u32) {
-                *slot = NodeId(1 + (first + copy) % nodes);
-            }
-            *assignment = Assignment { epoch, copies: chosen };
+            let chosen: Vec<NodeId> =
+                (0..copies as u32).map(|copy| NodeId(1 + (first + copy) % nodes)).collect();
+            *assignment = Assignment::of(epoch, &chosen);
         }
         log.views.pop();
         log.views.push(Arc::new(View::compile(log.topology.placement.clone())));

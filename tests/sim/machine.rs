@@ -12,10 +12,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use zepto_core::time::Nanos;
-use zepto_core::topology::Topology;
+use zepto_core::topology::{Change, Topology};
 use zepto_core::view::{Destination, View};
 use zepto_core::{Incarnation, NodeId, PartitionId};
-use zepto_node::agent::shard::{Command, Identity, Shard};
+use zepto_node::agent::shard::{Command, Identity, News, Shard};
 use zepto_store::{Retention, StoreConfig, StoreReader};
 
 /// Commands that may wait for a shard, as in the node.
@@ -42,12 +42,12 @@ impl Clock {
     }
 }
 
-/// Partitions frozen and to be given away, until the shard has said which it froze.
-pub struct Freezing {
+/// A switch of owners: partitions that are frozen, until the shard has said which are.
+pub struct Switching {
     /// The shard's answer.
     pub answer: Receiver<Vec<PartitionId>>,
-    /// To whom; nobody, and they are thawed again.
-    pub to: Option<NodeId>,
+    /// What is to be proposed for those.
+    pub changes: Vec<Change>,
 }
 
 /// A running process.
@@ -60,8 +60,14 @@ pub struct Process {
     pub reader: StoreReader,
     /// Replica lanes that are being opened.
     pub opening: BTreeSet<Destination>,
-    /// Handovers under way.
-    pub freezing: Vec<Freezing>,
+    /// What the shard wanted last.
+    pub news: News,
+    /// The switch under way.
+    pub switching: Option<Switching>,
+    /// Something was proposed that has no answer yet.
+    pub waiting: bool,
+    /// Switches of which the node does not know what became of them.
+    pub unsure: Vec<Change>,
 }
 
 /// A node.
@@ -115,8 +121,16 @@ impl Machine {
         let (commands, queue) = sync_channel(COMMANDS);
         let identity = Identity { node: self.id, incarnation: self.incarnation, shard: 0 };
         let shard = Shard::new(identity, Arc::clone(&self.view), store, queue);
-        let (opening, freezing) = (BTreeSet::new(), Vec::new());
-        self.process = Some(Process { shard, commands, reader, opening, freezing });
+        self.process = Some(Process {
+            shard,
+            commands,
+            reader,
+            opening: BTreeSet::new(),
+            news: News::default(),
+            switching: None,
+            waiting: false,
+            unsure: Vec::new(),
+        });
         self.paused_until = 0;
         self.silent_since = None;
         self.idle = 0;

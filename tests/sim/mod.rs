@@ -6,6 +6,7 @@
 //!   world ── events in virtual time ──┬─ machine ── Shard<SimTransport>      production
 //!     │                               ├─ feeder ─── Producer<SimLanes>       production
 //!     │                               ├─ log ────── Topology::apply          production
+//!     │                               ├─ keeper ─── balance::proposals       production
 //!     │                               └─ operator, lanes: what goes wrong, what is decided
 //!     └─ watch ── oracles: one file for each guarantee
 //! ```
@@ -19,6 +20,7 @@
 
 pub mod detection;
 pub mod feeder;
+mod keeper;
 mod lanes;
 pub mod log;
 pub mod machine;

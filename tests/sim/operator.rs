@@ -1,19 +1,15 @@
 //! The operator and the log's messages: who is declared dead, who takes over, and when each node
 //! and producer hears of it.
 //!
-//! It stands for the failure detector and for whoever proposes to the log. It errs: it accuses
-//! who is only paused, or nobody at all. One thing it is kept from, because no refill exists yet:
-//! with two or more copies it never takes the last in-sync copy away, nor does a crash.
+//! It stands for the failure detector. It errs: it accuses who is only paused, or nobody at all. One
+//! thing it is kept from, because nothing is promised then: with two or more copies it never takes
+//! the last in-sync copy of a partition away, nor does a crash.
 
-use super::lanes::send;
 use super::log::join;
-use super::machine::Freezing;
 use super::transport::Party;
 use super::world::{Event, World};
-use std::sync::mpsc::{TryRecvError, sync_channel};
-use zepto_core::topology::{Applied, Command, Event as Happened, Handover, MemberState};
+use zepto_core::topology::{Applied, Command, Event as Happened, MemberState};
 use zepto_core::{Incarnation, NodeId, PartitionId};
-use zepto_node::agent::shard::Command as Order;
 
 impl World {
     /// A message with a view sets out; it may be lost, and then a pull brings it.
@@ -64,7 +60,7 @@ impl World {
         party.checked_sub(100).map(|feeder| feeder as usize)
     }
 
-    /// Looks around: buries the silent, repairs assignments, starts again who has to.
+    /// Looks around: buries the silent, starts again who has to.
     pub(super) fn operate(&mut self) {
         let now = self.now();
         for node in 0..self.machines.len() {
@@ -90,45 +86,9 @@ impl World {
                 self.after(delay, Event::Restart(node, incarnation));
             }
         }
-        for (partition, assignment) in self.log.assignments().collect::<Vec<_>>() {
-            let mut copies: Vec<NodeId> =
-                assignment.copies.into_iter().filter(|n| n.0 != 0).collect();
-            let before = copies.len();
-            copies.retain(|node| self.is_active(*node));
-            if !copies.is_empty() && copies.len() < before {
-                if assignment.owner() != copies.first().copied() {
-                    let first = self.rng.below(copies.len() as u64) as usize;
-                    copies.swap(0, first);
-                }
-                self.propose(Command::Reassign { partition, epoch: assignment.epoch, copies });
-            }
-        }
-        self.shrink();
         let pause = self.rng.within(300_000, 1_500_000);
         let lull = self.lull();
         self.after(pause + lull, Event::Operate);
-    }
-
-    /// Takes replicas out of step off their partitions, as their owners ask.
-    fn shrink(&mut self) {
-        let now = self.now();
-        let mut proposals = Vec::new();
-        for machine in self.machines.iter().filter(|machine| machine.paused_until <= now) {
-            let Some(process) = &machine.process else { continue };
-            let known = self.log.view(process.shard.view_index());
-            for (partition, replica) in process.shard.out_of_step() {
-                let Some(held) = known.placement().assignment(partition) else { continue };
-                let copies = held.copies.into_iter().filter(|n| n.0 != 0 && *n != replica);
-                let (epoch, copies) = (held.epoch, copies.collect());
-                proposals.push(Command::Reassign { partition, epoch, copies });
-            }
-        }
-        proposals.into_iter().for_each(|command| self.propose(command));
-    }
-
-    fn is_active(&self, node: NodeId) -> bool {
-        let member = self.log.placement().member(node);
-        member.is_some_and(|member| member.state == MemberState::Active)
     }
 
     /// Whether the log counts a node and its memory of that incarnation is there.
@@ -140,16 +100,29 @@ impl World {
         })
     }
 
-    /// Whether every partition has an owner that lives and knows that it is the owner.
+    /// Whether every partition has an owner that lives and knows that it is the owner, and all its
+    /// copies, and nothing moves any more. A store that is too small may never be filled.
     pub(super) fn is_whole(&self) -> bool {
+        let members = &self.log.placement().members;
+        let active = members.iter().filter(|m| m.state == MemberState::Active && m.weight > 0);
+        let copies = if self.is_small() { 1 } else { self.plan.copies.min(active.count()) };
         self.log.assignments().all(|(partition, assignment)| {
             let Some(owner) = assignment.owner().filter(|owner| self.is_sound(*owner)) else {
                 return false;
             };
             let process = self.machines[owner.0 as usize - 1].process.as_ref();
             let known = process.map_or(0, |process| process.shard.view_index());
+            let rests = assignment.filling().next().is_none() && assignment.target == NodeId(0);
             self.log.view(known).epoch(partition) == assignment.epoch
+                && assignment.in_sync().count() >= copies
+                && assignment.in_sync().all(|node| self.is_sound(node))
+                && (rests || self.is_small())
         })
+    }
+
+    /// Whether the stores may be too small for what the schedule sends.
+    pub(super) fn is_small(&self) -> bool {
+        self.plan.store_bytes < 1 << 20
     }
 
     /// Whether every partition that a node holds is sound elsewhere too.
@@ -167,7 +140,7 @@ impl World {
             })
     }
 
-    fn propose(&mut self, command: Command) {
+    pub(super) fn propose(&mut self, command: Command) {
         let delay = self.delay();
         self.after(delay, Event::Commit(command));
     }
@@ -187,15 +160,11 @@ impl World {
         }
         let applied = self.log.commit(command);
         let lost = |event: &Happened| matches!(event, Happened::DataLost { .. });
-        match &applied {
-            Applied::Changed(events) => self.lost_data |= events.iter().any(lost),
-            Applied::Refused(_) => {
-                if let Command::HandOver { node, handovers, .. } = command {
-                    let partitions = handovers.iter().map(|handover| handover.partition).collect();
-                    send(&self.machines[node.0 as usize - 1], Order::Thaw(partitions));
-                }
-            }
+        if let Applied::Changed(events) = &applied {
+            self.lost_data |= events.iter().any(lost);
         }
+        self.note_owners();
+        self.answer(command);
         let now = self.now();
         self.network.trace.say(|| format!("{now:>12} committed {command:?}: {applied:?}"));
         let index = self.log.index();
@@ -222,15 +191,14 @@ impl World {
                 let current = member.is_some_and(|member| member.incarnation == *incarnation);
                 !current || self.may_lose(node.0 as usize - 1)
             }
-            Command::Reassign { copies, .. } => copies.iter().any(|node| self.is_sound(*node)),
             _ => true,
         }
     }
 
-    /// A node's memory is gone.
-    pub(super) fn crash(&mut self, node: usize, down_ns: u64) {
+    /// A node's memory is gone, if that may be; whether it is.
+    pub(super) fn crash(&mut self, node: usize, down_ns: u64) -> bool {
         if self.machines[node].process.is_none() || !self.may_lose(node) {
-            return;
+            return false;
         }
         let now = self.now();
         let party = self.machines[node].party();
@@ -243,6 +211,7 @@ impl World {
         let incarnation = self.machines[node].incarnation;
         self.machines[node].restarting = true;
         self.after(down_ns, Event::Restart(node, incarnation));
+        true
     }
 
     /// A node starts again as its next incarnation, empty.
@@ -269,46 +238,9 @@ impl World {
         self.propose(join(id.0, incarnation));
     }
 
-    /// A node is asked to freeze its empty partitions, to give them away or to thaw them again.
-    pub(super) fn begin_handover(&mut self, node: usize) {
-        let others: Vec<NodeId> =
-            self.machines.iter().map(|m| m.id).filter(|id| id.0 as usize != node + 1).collect();
-        let to = if self.rng.chance(800_000) { Some(*self.rng.pick(&others)) } else { None };
-        let partitions = (0..1 << self.plan.bits).map(PartitionId).collect();
-        let (sender, answer) = sync_channel(1);
-        if send(&self.machines[node], Order::Freeze(partitions, sender))
-            && let Some(process) = &mut self.machines[node].process
-        {
-            process.freezing.push(Freezing { answer, to });
-        }
-    }
-
-    /// Goes on with handovers whose partitions are frozen by now.
-    pub(super) fn finish_freezing(&mut self, node: usize) {
-        let machine = &mut self.machines[node];
-        let (id, incarnation) = (machine.id, machine.incarnation);
-        let Some(process) = &mut machine.process else { return };
-        let mut done = Vec::new();
-        process.freezing.retain(|freezing| match freezing.answer.try_recv() {
-            Ok(frozen) => {
-                done.push((frozen, freezing.to));
-                false
-            }
-            Err(TryRecvError::Empty) => true,
-            Err(TryRecvError::Disconnected) => false,
-        });
-        let index = process.shard.view_index();
-        for (frozen, to) in done.into_iter().filter(|(frozen, _)| !frozen.is_empty()) {
-            let Some(to) = to else {
-                send(&self.machines[node], Order::Thaw(frozen));
-                continue;
-            };
-            let view = self.log.view(index);
-            let handovers = frozen
-                .into_iter()
-                .map(|partition| Handover { partition, epoch: view.epoch(partition), to })
-                .collect();
-            self.propose(Command::HandOver { node: id, incarnation, handovers });
-        }
+    /// An operator pins a partition.
+    pub(super) fn pin(&mut self, partition: u32, node: u32) {
+        let partition = PartitionId(partition % (1 << self.plan.bits));
+        self.propose(Command::Pin { partition, node: NodeId(node) });
     }
 }

@@ -11,9 +11,6 @@ const US: u64 = 1_000;
 const MS: u64 = 1_000 * US;
 const SECOND: u64 = 1_000 * MS;
 
-/// Nodes of every schedule.
-pub const NODES: u32 = 3;
-
 /// What a schedule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Focus {
@@ -29,8 +26,8 @@ pub enum Focus {
     Refusals,
     /// The store's budget is small.
     Overload,
-    /// Empty partitions are frozen, thawed and handed over.
-    Handover,
+    /// Partitions move to other owners, data and all.
+    Moves,
     /// One copy only: a crash loses it.
     OneCopy,
     /// Pauses of seconds to an hour.
@@ -48,7 +45,7 @@ impl Focus {
         Self::Lanes,
         Self::Refusals,
         Self::Overload,
-        Self::Handover,
+        Self::Moves,
         Self::OneCopy,
         Self::Sleep,
         Self::Mixed,
@@ -63,7 +60,7 @@ impl Focus {
             Self::Lanes => "lanes",
             Self::Refusals => "refusals",
             Self::Overload => "overload",
-            Self::Handover => "handover",
+            Self::Moves => "moves",
             Self::OneCopy => "one-copy",
             Self::Sleep => "sleep",
             Self::Mixed => "mixed",
@@ -128,8 +125,22 @@ pub enum Fault {
         /// Which.
         node: u32,
     },
-    /// A node freezes its empty partitions and gives them away, or thaws them again.
-    HandOver {
+    /// An operator wants a partition at a node.
+    Pin {
+        /// Which, among any number.
+        partition: u32,
+        /// Where.
+        node: u32,
+    },
+    /// An operator changes a node's share.
+    Weigh {
+        /// Which.
+        node: u32,
+        /// Its new weight.
+        weight: u16,
+    },
+    /// The lanes from a node to its replicas break.
+    Sever {
         /// Which.
         node: u32,
     },
@@ -157,8 +168,10 @@ pub struct ProducerPlan {
 pub struct Plan {
     /// 2^bits partitions.
     pub bits: u8,
-    /// Copies of each at the beginning.
+    /// Declared copies of each.
     pub copies: usize,
+    /// How many nodes there are.
+    pub nodes: u32,
     /// The producers.
     pub producers: Vec<ProducerPlan>,
     /// Slots of replica lanes.
@@ -190,10 +203,12 @@ impl Plan {
     pub fn draw(focus: Focus, rng: &mut Rng) -> Self {
         let copies = match focus {
             Focus::OneCopy => 1,
-            Focus::Handover => *rng.pick(&[1, 1, 2]),
+            Focus::Moves => *rng.pick(&[1, 2, 2, 3]),
             Focus::Failover | Focus::Replicas => *rng.pick(&[2, 3, 3]),
             _ => *rng.pick(&[2, 2, 3]),
         };
+        // One more than copies, so that there is somebody to fill; often just that.
+        let nodes = (copies as u32 + 1).max(*rng.pick(&[3, 3, 3, 4, 5, 7]));
         let producers = 1 + rng.below(3);
         let producers = (0..producers).map(|_| ProducerPlan::draw(focus, rng)).collect();
         let max_ns = rng.log_within(2 * US, 400 * US);
@@ -203,6 +218,7 @@ impl Plan {
         let mut plan = Self {
             bits: 1 + rng.below(2) as u8,
             copies,
+            nodes,
             producers,
             replica_slots: if focus == Focus::Refusals { 4096 } else { *rng.pick(&[64, 128, 256]) },
             step_ns: rng.log_within(20 * US, 300 * US),
@@ -228,7 +244,7 @@ impl Plan {
         let count = rng.within(1, if focus == Focus::Mixed { 9 } else { 5 });
         for _ in 0..count {
             let at = rng.within(MS / 2, self.heal_ns);
-            let fault = Fault::draw(focus, self.producers.len(), rng);
+            let fault = Fault::draw(focus, self.nodes, self.producers.len(), rng);
             self.faults.push((at, fault));
         }
         self.faults.sort_by_key(|(at, _)| *at);
@@ -249,15 +265,15 @@ impl ProducerPlan {
             burst_max: if refusals { 2_000 } else { rng.log_within(2, 64) },
             lane_slots: if refusals { 4096 } else { *rng.pick(&[16, 64, 128, 256]) },
             step_ns: rng.log_within(30 * US, 800 * US),
-            begin_ns: if focus == Focus::Handover { rng.below(15 * MS) } else { rng.below(2 * MS) },
+            begin_ns: if focus == Focus::Moves { rng.below(15 * MS) } else { rng.below(2 * MS) },
         }
     }
 }
 
 impl Fault {
-    fn draw(focus: Focus, producers: usize, rng: &mut Rng) -> Self {
-        let node = 1 + rng.below(NODES.into()) as u32;
-        let other = 1 + (node + rng.below(u64::from(NODES) - 1) as u32) % NODES;
+    fn draw(focus: Focus, nodes: u32, producers: usize, rng: &mut Rng) -> Self {
+        let node = 1 + rng.below(nodes.into()) as u32;
+        let other = 1 + (node + rng.below(u64::from(nodes) - 1) as u32) % nodes;
         let producer = rng.below(producers as u64) as usize;
         let for_ns = match focus {
             Focus::Sleep => rng.log_within(10 * MS, 3_600 * SECOND),
@@ -274,20 +290,22 @@ impl Fault {
         let slow_lane = Self::Stall { from, to, for_ns: for_ns.min(20 * MS) };
         let partition = Self::Partition { from: node, to: other, for_ns: for_ns.min(20 * MS) };
         let nap = Self::PauseProducer { producer, for_ns };
-        let hand_over = Self::HandOver { node };
+        let pin = Self::Pin { partition: rng.below(4) as u32, node };
+        let weigh = Self::Weigh { node, weight: *rng.pick(&[50, 100, 100, 400]) };
+        let sever = Self::Sever { node };
         let faults: &[Self] = match focus {
-            Focus::Failover => &[pause, pause, crash, accuse, stall],
-            Focus::Replicas => &[pause, crash, accuse, stall, stall],
-            Focus::Views => &[pause, accuse, partition, partition, hand_over],
+            Focus::Failover => &[pause, pause, crash, crash, accuse, stall, sever],
+            Focus::Replicas => &[pause, crash, accuse, stall, stall, sever, sever],
+            Focus::Views => &[pause, accuse, partition, partition, pin, sever],
             Focus::Lanes => &[reconnect, reconnect, reconnect, slow_lane, pause, stall, crash, nap],
-            Focus::Refusals => &[accuse, pause, nap, hand_over],
+            Focus::Refusals => &[accuse, pause, nap, pin, sever],
             Focus::Overload => &[pause, reconnect, accuse, nap, slow_lane],
-            Focus::Handover => &[hand_over, hand_over, hand_over, pause, partition, reconnect],
-            Focus::OneCopy => &[crash, pause, reconnect, hand_over, accuse],
+            Focus::Moves => &[pin, pin, pin, weigh, pause, partition, reconnect, sever, accuse],
+            Focus::OneCopy => &[crash, pause, reconnect, pin, accuse],
             Focus::Sleep => &[pause, pause, nap, crash],
-            Focus::Mixed => {
-                &[pause, crash, accuse, stall, slow_lane, partition, reconnect, nap, hand_over]
-            }
+            Focus::Mixed => &[
+                pause, crash, accuse, stall, slow_lane, partition, reconnect, nap, pin, weigh, sever,
+            ],
         };
         *rng.pick(faults)
     }

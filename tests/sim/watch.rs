@@ -63,6 +63,24 @@ pub enum Seen {
         /// The tick.
         slot: Slot,
     },
+    /// A replica took an earlier tick of a copy that is filled or repaired.
+    Filled {
+        /// The replica.
+        node: NodeId,
+        /// This life of it.
+        incarnation: Incarnation,
+        /// The tick.
+        slot: Slot,
+    },
+    /// A replica took or refused a record about a partition.
+    Said {
+        /// The replica.
+        node: NodeId,
+        /// The record.
+        control: Control,
+        /// Whether it refused it.
+        refused: bool,
+    },
     /// A tick was refused. It may have been sent again long before.
     Refused {
         /// By whom.
@@ -83,6 +101,11 @@ impl Seen {
         };
         match self {
             Self::Settled { node, slot, .. } => format!("node {node} settled {}", of(slot)),
+            Self::Said { node, control, refused } => {
+                let did = if *refused { "refused" } else { "took" };
+                format!("node {node} {did} {control:?}")
+            }
+            Self::Filled { node, slot, .. } => format!("node {node} was given {}", of(slot)),
             Self::Refused { node, slot } => format!("node {node} refused {}", of(slot)),
             Self::Replicated { node, slot, epoch, .. } => {
                 format!("node {node} took {} at {epoch:?}", of(slot))
@@ -100,6 +123,8 @@ struct Lane {
     /// By place in the ring of refusals: first index.
     first: BTreeMap<(usize, usize), u64>,
     bound: BTreeMap<PartitionId, Epoch>,
+    /// Slots that are rows of a copy, and whether the replica takes them.
+    rows: (u32, bool),
 }
 
 /// All watched lanes, by the link of their credit.
@@ -124,6 +149,7 @@ impl Watch {
             refused: BTreeSet::new(),
             first: BTreeMap::new(),
             bound: BTreeMap::new(),
+            rows: (0, false),
         };
         self.lanes.insert(credit_link, lane);
     }
@@ -152,13 +178,29 @@ impl Lane {
         for index in self.settled..upto {
             let slot = link.arrived(network, SLOTS + (index % self.capacity) as usize);
             let refused = self.refused.remove(&index);
-            if slot::is_control(&slot) {
-                if let Ok(Control::BindPartition { partition, epoch, .. }) = slot::control_of(&slot)
+            if self.rows.0 > 0 {
+                self.rows.0 -= 1;
+                if let (Role::Replica { node, incarnation }, true) = (self.role, self.rows.1) {
+                    seen.push(Seen::Filled { node, incarnation, slot });
+                }
+            } else if slot::is_control(&slot) {
+                if let (Ok(control), Role::Replica { node, .. }) =
+                    (slot::control_of(&slot), self.role)
                 {
-                    self.bound.remove(&partition);
-                    if !refused {
-                        self.bound.insert(partition, epoch);
+                    seen.push(Seen::Said { node, control, refused });
+                }
+                match slot::control_of(&slot) {
+                    Ok(
+                        Control::BindPartition { partition, epoch, .. }
+                        | Control::BeginFill { partition, epoch, .. },
+                    ) => {
+                        self.bound.remove(&partition);
+                        if !refused {
+                            self.bound.insert(partition, epoch);
+                        }
                     }
+                    Ok(Control::Rows { count, .. }) => self.rows = (count, !refused),
+                    _ => {}
                 }
             } else if refused {
                 let (Role::Ingress { node, .. } | Role::Replica { node, .. }) = self.role;

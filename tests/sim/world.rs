@@ -1,13 +1,12 @@
-//! One schedule: three nodes, their producers and the log, run event by event in virtual time on
-//! one thread.
+//! One schedule: nodes, their producers and the log, run event by event in virtual time on one
+//! thread.
 //!
-//! Two phases. In the first, faults strike as planned; in the second they are over, producers send
-//! a little more, and everything has to come to its end within bounded time. Oracles look on all
-//! along and at the stores at the end.
+//! Three phases. In the first, faults strike as planned; in the second they are over, producers send
+//! a little more, and everything has to come to its end within bounded time, every copy full. In the
+//! third one more node is lost for good: what the others then hold is what its copies held. Oracles
+//! look on all along, and at the stores after the second and the third.
 //!
-//! Not simulated here: lanes over RPC (the same agents see a mailbox either way), the refill of a
-//! lost copy (no command does it yet), and a broken lane to a replica that lives, whose resending
-//! belongs to the refill. A stalled one is.
+//! Not simulated here: lanes over RPC (the same agents see a mailbox either way).
 
 use super::feeder::{Exchange, Feeder};
 use super::log::Log;
@@ -16,7 +15,7 @@ use super::oracle::conservation::Conservation;
 use super::oracle::durability::{Durability, partition_of};
 use super::oracle::writer::OneWriter;
 use super::oracle::{Content, Failure, Oracle, Verdict, duplicates, ensure, fence, order};
-use super::plan::{Fault, NODES, Plan};
+use super::plan::{Fault, Plan};
 use super::rng::Rng;
 use super::trace::Trace;
 use super::transport::{Network, Party};
@@ -27,7 +26,7 @@ use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use zepto_core::topology::Command;
+use zepto_core::topology::{Change, Command};
 use zepto_core::view::Destination;
 use zepto_core::{Incarnation, NodeId, PartitionId};
 
@@ -61,6 +60,16 @@ pub(super) enum Event {
     Commit(Command),
     /// A node starts again.
     Restart(usize, Incarnation),
+    /// A node looks at its partitions.
+    Keep(usize, Incarnation),
+    /// A node learns what became of its changes.
+    Told {
+        node: usize,
+        incarnation: Incarnation,
+        changes: Vec<Change>,
+        index: u64,
+        lost: bool,
+    },
     /// A planned fault strikes.
     Fault(usize),
     /// A reader looks at a node's partitions.
@@ -76,8 +85,10 @@ pub(super) enum End {
     Receiver,
 }
 
-/// A producer's lane, as whoever opened it knows it.
+/// A lane, as whoever opened it knows it.
 pub(super) struct OpenLane {
+    /// The owner, if it leads from one to a replica; else it is the producer's.
+    pub from: Option<NodeId>,
     pub producer: usize,
     pub node: NodeId,
     pub slots_link: u32,
@@ -134,9 +145,9 @@ impl World {
     pub fn new(plan: Plan, rng: Rng, trace: Trace) -> Self {
         let mut rng = rng;
         let network = Network::new(rng.split(), plan.travel, trace);
-        let log = Log::new(plan.bits, plan.copies, NODES, &mut rng);
+        let log = Log::new(plan.bits, plan.copies, plan.nodes, &mut rng);
         let exchange = Rc::new(RefCell::new(Exchange::default()));
-        let machines = (1..=NODES).map(|id| Machine::new(id, Clock::draw(&mut rng))).collect();
+        let machines = (1..=plan.nodes).map(|id| Machine::new(id, Clock::draw(&mut rng))).collect();
         let feeders = plan.producers.iter().zip(0..);
         let feeders = feeders
             .map(|(producer, n)| Feeder::new(n, *producer, plan.bits, &exchange, rng.split()))
@@ -162,7 +173,18 @@ impl World {
             plan,
         };
         world.begin();
+        world.note_owners();
         world
+    }
+
+    /// Tells the oracles who owns what by the log.
+    pub(super) fn note_owners(&mut self) {
+        for (partition, assignment) in self.log.assignments() {
+            let owner = assignment.owner().and_then(|owner| self.log.placement().member(owner));
+            if let Some(owner) = owner {
+                self.durability.owner(owner.id, owner.incarnation, partition);
+            }
+        }
     }
 
     fn begin(&mut self) {
@@ -190,13 +212,23 @@ impl World {
         let now = self.now();
         let first = self.rng.below(self.plan.step_ns);
         self.at(now + first, Event::Node(node, incarnation));
+        self.at(now + first, Event::Keep(node, incarnation));
         self.message(party, self.log.index());
         self.at(now + self.plan.pull_ns, Event::Pull(party));
     }
 
     /// Runs to the end. The first thing that an oracle finds ends it.
     pub fn run(&mut self) -> Verdict {
-        let deadline = self.plan.heal_ns + SETTLE_WITHIN_NS;
+        self.run_until_rest(self.plan.heal_ns + SETTLE_WITHIN_NS)?;
+        self.at_end()?;
+        if self.plan.copies > 1 && self.lose_one() {
+            self.run_until_rest(self.now() + SETTLE_WITHIN_NS)?;
+            self.at_end()?;
+        }
+        Ok(())
+    }
+
+    fn run_until_rest(&mut self, deadline: u64) -> Verdict {
         while let Some(Reverse((at, _, EventBox(event)))) = self.queue.pop() {
             self.network.advance_to(at);
             if at > deadline {
@@ -207,7 +239,13 @@ impl World {
                 break;
             }
         }
-        self.at_end()
+        Ok(())
+    }
+
+    /// Somebody is lost for good, if that may be.
+    fn lose_one(&mut self) -> bool {
+        let node = self.rng.below(self.machines.len() as u64) as usize;
+        self.machines[node].process.is_some() && self.crash(node, u64::MAX / 4)
     }
 
     /// What happened.
@@ -250,6 +288,10 @@ impl World {
             Event::HangUp(lane, end) => self.hang_up(lane, end),
             Event::Operate => self.operate(),
             Event::Commit(command) => self.commit(&command),
+            Event::Keep(node, incarnation) => self.keep(node, incarnation),
+            Event::Told { node, incarnation, changes, index, lost } => {
+                self.told(node, incarnation, &changes, index, lost);
+            }
             Event::Restart(node, incarnation) => self.restart(node, incarnation),
             Event::Fault(fault) => self.strike(self.plan.faults[fault].1),
             Event::Read(node) => return self.read(node),
@@ -275,9 +317,14 @@ impl World {
         let counters = process.shard.counters();
         let grown = counters.appended != before.appended
             || counters.replicated != before.replicated
-            || counters.duplicates != before.duplicates;
-        let wanted: Vec<Destination> = process.shard.wanted().to_vec();
-        let new = wanted.into_iter().filter(|to| process.opening.insert(*to)).collect::<Vec<_>>();
+            || counters.duplicates != before.duplicates
+            || counters.rows_copied != before.rows_copied
+            || counters.rows_filled != before.rows_filled;
+        if let Some(news) = process.shard.news() {
+            process.news = news;
+        }
+        let wanted = process.news.wanted.iter().map(|(to, _)| *to);
+        let new = wanted.filter(|to| process.opening.insert(*to)).collect::<Vec<_>>();
         machine.idle = if grown { 0 } else { machine.idle + 1 };
         let idle = machine.idle;
         for to in new {
@@ -289,7 +336,7 @@ impl World {
             format!("node {} closed a lane as corrupt", node + 1)
         })?;
         self.observe(node)?;
-        self.finish_freezing(node);
+        self.finish_switching(node);
         let pause = self.pause_after(self.plan.step_ns, idle);
         self.after(pause, Event::Node(node, incarnation));
         Ok(())
@@ -320,7 +367,10 @@ impl World {
                     fence::replicated(node, &slot, partition, epoch, by.placement())?;
                     self.durability.replicated(node, incarnation, &slot);
                 }
-                Seen::Refused { .. } => {}
+                Seen::Filled { node, incarnation, slot } => {
+                    self.durability.replicated(node, incarnation, &slot);
+                }
+                Seen::Refused { .. } | Seen::Said { .. } => {}
             }
         }
         Ok(())
@@ -425,7 +475,7 @@ impl World {
             })
             .collect();
         if !self.is_whole() {
-            stuck.push("a partition has no owner that lives".into());
+            stuck.push(format!("not whole: {:?}", self.log.placement().assignments));
         }
         Err(Failure { oracle: Oracle::Liveness, story: stuck.join("; ") })
     }
@@ -447,7 +497,7 @@ impl World {
         self.durability.at_end(&contents, self.lost_data)?;
         for feeder in &self.feeders {
             let lost = self.lost_data || (feeder.plan.memory_only && self.plan.copies > 1);
-            let excused = lost || self.plan.store_bytes < 1 << 20;
+            let excused = lost || self.is_small();
             let account = feeder.producer.account();
             self.conservation.at_end(feeder.number, &account, &contents, excused, lost)?;
         }
@@ -468,7 +518,9 @@ impl World {
                 machine.paused_until = machine.paused_until.max(now + for_ns);
                 machine.silent_since = machine.silent_since.or(Some(now));
             }
-            Fault::CrashNode { node, down_ns } => self.crash(node as usize - 1, down_ns),
+            Fault::CrashNode { node, down_ns } => {
+                self.crash(node as usize - 1, down_ns);
+            }
             Fault::PauseProducer { producer, for_ns } => {
                 self.feeders[producer].paused_until = now + for_ns;
             }
@@ -480,7 +532,11 @@ impl World {
             }
             Fault::Reconnect { producer } => self.reconnect(producer),
             Fault::Accuse { node } => self.accuse(node as usize - 1),
-            Fault::HandOver { node } => self.begin_handover(node as usize - 1),
+            Fault::Pin { partition, node } => self.pin(partition, node),
+            Fault::Weigh { node, weight } => {
+                self.propose(Command::Weight { node: NodeId(node), weight });
+            }
+            Fault::Sever { node } => self.reconnect_replicas(node as usize - 1),
         }
     }
 }

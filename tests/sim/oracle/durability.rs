@@ -1,7 +1,9 @@
 //! O1, guarantee G1: a tick that was acknowledged with `replicated` durability is in every in-sync
-//! replica by then, and readable at the final owner, content and all.
+//! replica by then, and in as many nodes as copies are declared; and it is readable at the final
+//! owner, content and all.
 //!
-//! With one copy a crash may lose what was acknowledged; then only the first half is checked.
+//! With one copy a crash may lose what was acknowledged; then only the first half is checked. What a
+//! node took when it was the owner itself is not seen here, so former owners are not asked.
 
 use super::{Content, Oracle, Verdict, ensure, name};
 use crate::sim::feeder::tick_of;
@@ -13,30 +15,48 @@ use zepto_core::{Incarnation, NodeId, PartitionId, Tick};
 /// What replicas took and what was acknowledged.
 #[derive(Default)]
 pub struct Durability {
-    held: BTreeSet<(NodeId, Incarnation, u64)>,
+    held: BTreeSet<(u64, NodeId, Incarnation)>,
+    owners: BTreeSet<(NodeId, Incarnation, PartitionId)>,
     settled: BTreeSet<u64>,
 }
 
 impl Durability {
     /// A replica took a tick.
     pub fn replicated(&mut self, node: NodeId, incarnation: Incarnation, slot: &Slot) {
-        self.held.insert((node, incarnation, slot[6]));
+        self.held.insert((slot[6], node, incarnation));
+    }
+
+    /// The log made a node the owner of a partition.
+    pub fn owner(&mut self, node: NodeId, incarnation: Incarnation, partition: PartitionId) {
+        self.owners.insert((node, incarnation, partition));
     }
 
     /// An owner acknowledged a tick, working by a placement.
     pub fn settled(&mut self, slot: &Slot, partition: PartitionId, by: &Placement) -> Verdict {
         let id = slot[6];
         let Some(assignment) = by.assignment(partition) else { return Ok(()) };
+        let has = |node: NodeId| {
+            let incarnation = by.member(node).map_or(Incarnation(0), |m| m.incarnation);
+            self.held.contains(&(id, node, incarnation))
+                || self.owners.contains(&(node, incarnation, partition))
+        };
         for replica in assignment.replicas() {
-            let incarnation = by.member(replica).map_or(Incarnation(0), |m| m.incarnation);
-            let held = self.held.contains(&(replica, incarnation, id));
-            ensure(Oracle::Durability, held, || {
+            ensure(Oracle::Durability, has(replica), || {
                 format!(
                     "{} of {partition} was acknowledged, replica {replica} has not got it",
                     name(id)
                 )
             })?;
         }
+        // Nodes that are gone count: what they held was safe until they went, as everything that
+        // was acknowledged before is.
+        let (low, high) = ((id, NodeId(0), Incarnation(0)), (id + 1, NodeId(0), Incarnation(0)));
+        let others = self.held.range(low..high).map(|(_, node, _)| *node);
+        let holders: BTreeSet<NodeId> = others.chain(assignment.in_sync()).collect();
+        let count = holders.len();
+        ensure(Oracle::Durability, count >= usize::from(by.copies), || {
+            format!("{} of {partition} was acknowledged with {count} copies", name(id))
+        })?;
         self.settled.insert(id);
         Ok(())
     }

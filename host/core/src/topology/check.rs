@@ -53,7 +53,8 @@ impl Placement {
     }
 
     fn check_assignment(&self, assignment: &Assignment) -> Result {
-        rule(assignment.epoch.0 <= self.index, || "an epoch from the future".into())?;
+        let known = assignment.since <= assignment.epoch && assignment.epoch.0 <= self.index;
+        rule(known, || "an epoch from the future".into())?;
         let all: Vec<NodeId> = assignment.in_sync().chain(assignment.filling()).collect();
         for (i, &node) in all.iter().enumerate() {
             rule(self.member(node).is_some(), || "held by a stranger".into())?;

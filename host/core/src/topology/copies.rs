@@ -107,10 +107,9 @@ impl Placement {
             remove(&mut new, node);
             if new.in_sync().next().is_none() {
                 // What is being filled elsewhere is not whole: it cannot take over.
-                self.assignments[partition] =
-                    Assignment { epoch: old.epoch, ..Assignment::of(old.epoch, &[node]) };
-                if old.filling().next().is_some() {
-                    self.assignments[partition].epoch = epoch;
+                let alone = Assignment { since: old.since, ..Assignment::of(epoch, &[node]) };
+                if old.count() > 1 {
+                    self.assignments[partition] = alone;
                 }
                 count(&mut tally.offline, node);
                 continue;

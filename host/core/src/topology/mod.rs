@@ -68,6 +68,8 @@ impl Member {
 pub struct Assignment {
     /// Index of the entry that last changed the owner or the copies.
     pub epoch: Epoch,
+    /// Index of the entry at which it last began empty: what is older is not part of it.
+    pub since: Epoch,
     /// The owner first, then the in-sync replicas; [`NodeId`] zero where there is none. One more
     /// than a cluster may declare: while a copy moves, the old one stays until the new one is
     /// full.
@@ -82,14 +84,15 @@ impl Assignment {
     /// Nobody's.
     pub const NOBODY: Self = Self {
         epoch: Epoch(0),
+        since: Epoch(0),
         copies: [NodeId(0); IN_SYNC_MAX],
         filling: [NodeId(0); COPIES_MAX],
         target: NodeId(0),
     };
 
-    /// In sync at an epoch: the owner first.
+    /// Empty at an epoch, at these members: the owner first.
     pub fn of(epoch: Epoch, nodes: &[NodeId]) -> Self {
-        let mut assignment = Self { epoch, ..Self::NOBODY };
+        let mut assignment = Self { epoch, since: epoch, ..Self::NOBODY };
         for (copy, node) in assignment.copies.iter_mut().zip(nodes) {
             *copy = *node;
         }

@@ -328,6 +328,11 @@ impl<T: Transport> Followers<T> {
         lanes.filter_map(|lane| Some((lane.number, lane.finish_batch()?))).collect()
     }
 
+    /// Whether all in-sync replicas of a partition are known to go along.
+    pub fn is_whole(&self, partition: PartitionId) -> bool {
+        self.route(partition).whole
+    }
+
     /// Publishes what was asked.
     pub fn publish(&mut self) {
         self.lanes.iter_mut().for_each(Lane::publish);

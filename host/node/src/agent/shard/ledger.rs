@@ -43,6 +43,8 @@ pub(super) struct Ledger {
     pub recent: Recent,
     standings: Vec<Standing>,
     epochs: Vec<Epoch>,
+    /// By partition: when it last began empty.
+    since: Vec<Epoch>,
     fills: Fills,
     /// Of which owner's ticks a copy here is a part.
     owners: BTreeMap<PartitionId, (NodeId, Incarnation)>,
@@ -65,6 +67,7 @@ impl Ledger {
             recent: Recent::default(),
             standings: Vec::new(),
             epochs: Vec::new(),
+            since: Vec::new(),
             fills: Fills::default(),
             owners: BTreeMap::new(),
             promoted: BTreeMap::new(),
@@ -397,8 +400,15 @@ impl Ledger {
     pub fn install(&mut self, me: Identity, view: &View) {
         self.standings.resize(view.partitions(), Standing::Outside);
         self.epochs.resize(view.partitions(), Epoch(0));
+        self.since.resize(view.partitions(), Epoch(0));
         for partition in (0..view.partitions() as u32).map(PartitionId) {
             let next = Standing::of(view, me, partition);
+            let assignment = view.placement().assignment(partition);
+            let since = assignment.map_or(Epoch(0), |assignment| assignment.since);
+            if core::mem::replace(&mut self.since[partition.0 as usize], since) != since {
+                // It began anew: nothing that is here is part of it.
+                self.change(partition, Standing::Outside, Epoch(0));
+            }
             self.change(partition, next, view.epoch(partition));
         }
         let copies = usize::from(view.placement().copies);
@@ -425,12 +435,13 @@ impl Ledger {
             (Outside, _) => self.open(partition, epoch),
             // What it took is confirmed everywhere: its copy is whole.
             (Frozen, Replica) => self.renew(partition, epoch),
-            // An owner that became a replica may hold what never settled; half a copy is none.
-            (Owner | Leader | Fenced, Replica) | (Filling, Owner | Leader) => {
+            // An owner that became a replica may hold what never settled.
+            (Owner | Leader | Fenced, Replica) => {
                 self.close(partition);
                 self.open(partition, epoch);
             }
-            (Replica, Owner | Leader) => self.promote(partition, epoch),
+            // Who was filled may not have seen the view in which it came to be in sync.
+            (Replica | Filling, Owner | Leader) => self.promote(partition, epoch),
             (Leader | Fenced | Frozen, Owner) => {
                 // The only copy that is wanted: what it has is the truth, all of it readable.
                 let end = self.store.next_sequence(partition).unwrap_or(1);

@@ -116,6 +116,13 @@ impl Begun {
         if open || !self.left.is_empty() {
             return Some(self);
         }
+        // A cursor also passes what was refused: then the copy is being repaired, and asked again.
+        let (Round::Freeze(partitions, _) | Round::Confirm(partitions, _)) = &self.round;
+        let refused = partitions.iter().filter(|p| !followers.is_whole(**p)).copied();
+        self.left = refused.filter(|partition| ledger.owns(*partition)).collect();
+        if !self.left.is_empty() {
+            return Some(self);
+        }
         match &self.round {
             Round::Freeze(partitions, answer) => {
                 // One that was fenced or taken away meanwhile is not frozen any more.
