@@ -232,7 +232,8 @@ impl World {
         while let Some(Reverse((at, _, EventBox(event)))) = self.queue.pop() {
             self.network.advance_to(at);
             if at > deadline {
-                return self.unsettled();
+                // With stores that are too small for the copies, nothing may ever settle again.
+                return if self.is_small() { Ok(()) } else { self.unsettled() };
             }
             self.happen(event)?;
             if self.healed && self.feeders.iter().all(Feeder::is_done) && self.is_whole() {
@@ -495,7 +496,7 @@ impl World {
             contents.push(content);
         }
         self.durability.at_end(&contents, self.lost_data)?;
-        for feeder in &self.feeders {
+        for feeder in self.feeders.iter().filter(|feeder| feeder.is_done()) {
             let lost = self.lost_data || (feeder.plan.memory_only && self.plan.copies > 1);
             let excused = lost || self.is_small();
             let account = feeder.producer.account();

@@ -26,6 +26,17 @@ pub(super) struct Fill {
     pub rows: u64,
     /// What waits; the first word is the sequence.
     pub waiting: Vec<Slot>,
+    /// Last sequences of producers, by the shard's index, once everything is here. Until then the
+    /// copy must not know of ticks that it has not got.
+    pub accepted: BTreeMap<u32, u64>,
+}
+
+impl Fill {
+    /// A fill by a lane, whose ticks are numbered from `next`.
+    pub fn new(lane: u32, next: u64, kept: u64, unsettled: u64) -> Self {
+        let (waiting, accepted) = (Vec::new(), BTreeMap::new());
+        Self { lane, start: next, kept, unsettled, next, rows: 0, waiting, accepted }
+    }
 }
 
 /// All of them.
@@ -181,9 +192,7 @@ mod tests {
     #[test]
     fn a_lane_lets_no_more_wait_than_it_may() {
         let (mut fills, p) = (Fills::default(), PartitionId(0));
-        let fill =
-            Fill { lane: 1, start: 1, kept: 0, unsettled: 1, next: 1, rows: 0, waiting: vec![] };
-        fills.begin(p, fill);
+        fills.begin(p, Fill::new(1, 1, 0, 1));
         for _ in 0..FILL_WAITING_MAX {
             assert!(fills.wait(p, [0; 8]));
         }

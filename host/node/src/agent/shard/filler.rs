@@ -19,6 +19,21 @@ pub(super) enum Need {
     Fill,
     /// It is in sync, and may lack what is not settled.
     Repair,
+    /// It was said to be full, so it may be in sync by now, and must not be begun anew; it may lack
+    /// what is not settled.
+    Mend,
+}
+
+impl Need {
+    /// Whether the copy keeps what it has.
+    fn keeps(self) -> bool {
+        self != Self::Fill
+    }
+
+    /// Whether it may still be what a copy needs that is being filled, or is in sync.
+    fn fits(self, is_filling: bool) -> bool {
+        is_filling != (self == Self::Repair)
+    }
 }
 
 /// The copies that one lane fills.
@@ -44,7 +59,8 @@ struct Job {
 
 #[derive(Debug)]
 enum Stage {
-    /// What may not be settled is sent; then what came before.
+    /// What may not be settled is sent; then what came before. A copy that keeps what it has counts
+    /// only once it was told that this was all.
     Unsettled(PartitionCopy, PartitionCopy),
     /// What came before is sent.
     Earlier(PartitionCopy),
@@ -56,9 +72,12 @@ enum Stage {
 
 impl Filler {
     /// Takes up what each copy is now: being filled, in sync, or none of this lane's.
-    pub fn install(&mut self, need: impl Fn(PartitionId) -> Option<Need>) {
-        self.wanted.retain(|partition, (wanted, _)| need(*partition) == Some(*wanted));
-        let over = self.jobs.iter().filter(|(partition, job)| need(**partition) != Some(job.need));
+    pub fn install(&mut self, is_filling: impl Fn(PartitionId) -> Option<bool>) {
+        let fits = |partition: PartitionId, need: Need| {
+            is_filling(partition).is_some_and(|is_filling| need.fits(is_filling))
+        };
+        self.wanted.retain(|partition, (need, _)| fits(*partition, *need));
+        let over = self.jobs.iter().filter(|(partition, job)| !fits(**partition, job.need));
         let over: Vec<PartitionId> = over.map(|(partition, _)| *partition).collect();
         over.into_iter().for_each(|partition| self.drop_job(partition));
     }
@@ -131,9 +150,12 @@ impl Filler {
             if matches!(job.stage, Stage::Sent(index) if acknowledged >= index) {
                 job.stage = Stage::Full;
                 *waiting -= core::mem::take(&mut job.waiting);
+                if job.need == Need::Mend {
+                    job.need = Need::Fill;
+                }
                 changed |= job.need == Need::Fill;
             }
-            job.need == Need::Fill || !matches!(job.stage, Stage::Full)
+            job.need != Need::Repair || !matches!(job.stage, Stage::Full)
         });
         changed
     }
@@ -169,7 +191,7 @@ impl<T: Transport> Lane<T> {
             return false;
         };
         let (epoch, unsettled) = (ledger.epoch(partition), ledger.unsettled(partition));
-        let earlier = if need == Need::Fill { 0..unsettled } else { 0..0 };
+        let earlier = if need.keeps() { 0..0 } else { 0..unsettled };
         let copy = |range| ledger.store.copy_partition(partition, range);
         let next = ledger.store.next_sequence(partition);
         let recent = next.and_then(|next| copy(unsettled..next));
@@ -184,7 +206,7 @@ impl<T: Transport> Lane<T> {
         }
         self.filler.wanted.remove(&partition);
         let begun = self.head();
-        let keep = need == Need::Repair;
+        let keep = need.keeps();
         self.push(&Control::BeginFill { partition, epoch, next, unsettled, keep }.slot());
         self.note_bound(partition, epoch);
         for (index, producer, last) in producers {
@@ -250,18 +272,23 @@ impl<T: Transport> Lane<T> {
     /// Goes on to the next stage of a copy if this one is done; whether it counts from now on.
     fn settle_stage(&mut self, partition: PartitionId) -> bool {
         let Some(mut job) = self.filler.jobs.remove(&partition) else { return false };
-        let mut counts = false;
+        let before = matches!(job.stage, Stage::Unsettled(..));
         job.stage = match job.stage {
-            Stage::Unsettled(copy, earlier) if copy.is_done() => {
-                counts = true;
+            Stage::Unsettled(copy, earlier) if copy.is_done() && !job.need.keeps() => {
                 Stage::Earlier(earlier)
             }
             stage => stage,
         };
-        if matches!(&job.stage, Stage::Earlier(copy) if copy.is_done()) && self.has_room() {
+        let all = match &job.stage {
+            Stage::Unsettled(copy, _) => copy.is_done() && job.need.keeps(),
+            Stage::Earlier(copy) => copy.is_done(),
+            Stage::Sent(_) | Stage::Full => false,
+        };
+        if all && self.has_room() {
             self.push(&Control::Filled { partition, rows: job.rows }.slot());
             job.stage = Stage::Sent(self.head());
         }
+        let counts = before && !matches!(job.stage, Stage::Unsettled(..));
         self.filler.jobs.insert(partition, job);
         counts
     }

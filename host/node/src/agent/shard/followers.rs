@@ -68,6 +68,8 @@ pub(super) struct Followers<T: Transport> {
     wanted: BTreeMap<Destination, Incarnation>,
     /// Copies that are not the owner's, and the epoch at which that was found.
     behind: BTreeMap<(PartitionId, NodeId), Epoch>,
+    /// Copies that were said to be full at an epoch: while it lasts, they may come to be in sync.
+    full: BTreeMap<(PartitionId, NodeId), Epoch>,
     /// Partitions of which nothing that is not settled may settle without being sent again.
     doubts: BTreeSet<PartitionId>,
     next_number: u32,
@@ -84,6 +86,7 @@ impl<T: Transport> Followers<T> {
             me,
             wanted: BTreeMap::new(),
             behind: BTreeMap::new(),
+            full: BTreeMap::new(),
             doubts: BTreeSet::new(),
             next_number: 0,
             changed: false,
@@ -118,9 +121,10 @@ impl<T: Transport> Followers<T> {
             assignment.filter(decided).is_some_and(|a| a.holds(*node) || a.is_filling(*node))
         };
         self.behind.retain(owned);
+        self.full.retain(|(partition, _), epoch| view.epoch(*partition) == *epoch);
         for lane in &mut self.lanes {
             let node = lane.to.node;
-            lane.filler.install(|partition| need_of(view, me, partition, node));
+            lane.filler.install(|partition| is_filling(view, me, partition, node));
         }
         self.rebuild(ledger);
     }
@@ -159,25 +163,31 @@ impl<T: Transport> Followers<T> {
         self.wanted.iter().filter(move |(to, _)| !has(to)).map(|(to, life)| (*to, *life))
     }
 
-    /// What the log should decide: copies that are full, and those that cannot go on.
-    pub fn changes(&self) -> Vec<Change> {
+    /// What the log should decide: copies that are full, and those that are not their owner's.
+    pub fn changes(&mut self) -> Vec<Change> {
         let Some(view) = &self.view else { return Vec::new() };
-        let epoch = |partition| view.epoch(partition);
-        let filling = |partition, node| {
-            view.placement().assignment(partition).is_some_and(|a| a.is_filling(node))
-        };
-        let full = self.lanes.iter().flat_map(|lane| {
+        let change = |partition, what| Change { partition, epoch: view.epoch(partition), what };
+        let behind = self.behind.keys();
+        let mut changes: Vec<Change> =
+            behind.map(|(partition, node)| change(*partition, What::Drop(*node))).collect();
+        for lane in &self.lanes {
             let node = lane.to.node;
-            let full = lane.filler.full().filter(move |p| filling(*p, node));
-            full.map(move |partition| (partition, What::Admit(node)))
-        });
-        let full = full.filter(|(partition, what)| match what {
-            What::Admit(node) => !self.behind.contains_key(&(*partition, *node)),
-            _ => true,
-        });
-        let behind = self.behind.keys().map(|(partition, node)| (*partition, What::Drop(*node)));
-        let changes = behind.chain(full);
-        changes.map(|(partition, what)| Change { partition, epoch: epoch(partition), what }).collect()
+            for partition in lane.filler.full() {
+                let assignment = view.placement().assignment(partition);
+                let filling = assignment.is_some_and(|a| a.is_filling(node));
+                if filling && !self.behind.contains_key(&(partition, node)) {
+                    self.full.insert((partition, node), view.epoch(partition));
+                    changes.push(change(partition, What::Admit(node)));
+                }
+            }
+        }
+        changes
+    }
+
+    /// What a copy that is being filled needs when it cannot go on as it is.
+    fn need_of_filling(&self, partition: PartitionId, node: NodeId, held: Epoch) -> Need {
+        let said = self.full.get(&(partition, node)) == Some(&held);
+        if said { Need::Mend } else { Need::Fill }
     }
 
     /// Whether others have to look at [`Self::missing`] and [`Self::changes`] again.
@@ -197,10 +207,16 @@ impl<T: Transport> Followers<T> {
     }
 
     fn refresh(&mut self, partition: PartitionId, ledger: &Ledger) {
-        let Some(view) = self.view.clone() else { return };
-        let Some(slot) = self.routes.get_mut(partition.0 as usize) else { return };
-        *slot = Route::NONE;
-        let Some(targets) = Targets::of(&view, self.me, partition) else { return };
+        let route = self.work_out(partition, ledger);
+        if let Some(slot) = self.routes.get_mut(partition.0 as usize) {
+            *slot = route;
+        }
+    }
+
+    fn work_out(&mut self, partition: PartitionId, ledger: &Ledger) -> Route {
+        let mut slot = Route::NONE;
+        let Some(view) = self.view.clone() else { return slot };
+        let Some(targets) = Targets::of(&view, self.me, partition) else { return slot };
         let mut copies = 1;
         for (to, _) in targets.in_sync {
             let place = self.lanes.iter().position(|lane| lane.to == to);
@@ -219,9 +235,10 @@ impl<T: Transport> Followers<T> {
             if self.behind.contains_key(&(partition, to.node)) {
                 continue;
             }
+            let need = self.need_of_filling(partition, to.node, view.epoch(partition));
             let filler = &mut self.lanes[place].filler;
             if !filler.knows(partition) {
-                filler.want(partition, Need::Fill, Epoch(0));
+                filler.want(partition, need, Epoch(0));
             }
             if filler.begun_at(partition).is_some() {
                 copies += usize::from(filler.counts(partition));
@@ -230,6 +247,7 @@ impl<T: Transport> Followers<T> {
         }
         slot.enough = slot.whole && copies >= usize::from(view.placement().copies);
         debug_assert!(ledger.epoch(partition) == view.epoch(partition), "one view at a time");
+        slot
     }
 
     #[inline]
@@ -371,15 +389,20 @@ impl<T: Transport> Followers<T> {
     /// A replica refused something: what to do about that copy.
     fn judge(&mut self, number: u32, refused: Refused, ledger: &mut Ledger) {
         let Refused { partition, reason, index, begin } = refused;
-        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.number == number) else { return };
+        let Some(place) = self.lanes.iter().position(|lane| lane.number == number) else { return };
         let Some(view) = &self.view else { return };
-        let node = lane.to.node;
-        let Some(need) = need_of(view, self.me.node, partition, node) else { return };
+        let node = self.lanes[place].to.node;
+        let Some(filling) = is_filling(view, self.me.node, partition, node) else { return };
+        let held = ledger.epoch(partition);
+        let need = match filling {
+            true => self.need_of_filling(partition, node, held),
+            false => Need::Repair,
+        };
+        let lane = &mut self.lanes[place];
         // What was refused before the present job began belongs to the story that it repairs.
         if lane.filler.begun_at(partition).is_some_and(|begun| index < begun) {
             return;
         }
-        let held = ledger.epoch(partition);
         self.doubts.insert(partition);
         match begin {
             // The replica knows better: nothing here before the view does too.
@@ -426,14 +449,12 @@ impl<T: Transport> Followers<T> {
     }
 }
 
-/// What a member's copy of an owned partition may need.
-fn need_of(view: &View, me: NodeId, partition: PartitionId, node: NodeId) -> Option<Need> {
+/// Whether a member's copy of an owned partition is being filled, or in sync; `None` if it has none.
+fn is_filling(view: &View, me: NodeId, partition: PartitionId, node: NodeId) -> Option<bool> {
     let assignment = view.placement().assignment(partition)?;
-    match assignment.owner() == Some(me) {
-        true if assignment.is_filling(node) => Some(Need::Fill),
-        true if assignment.holds(node) => Some(Need::Repair),
-        _ => None,
-    }
+    let mine = assignment.owner() == Some(me);
+    let filling = assignment.is_filling(node);
+    (mine && (filling || assignment.holds(node))).then_some(filling)
 }
 
 /// The shards of a partition's other copies, where this shard is its owner.

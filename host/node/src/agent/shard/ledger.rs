@@ -48,9 +48,9 @@ pub(super) struct Ledger {
     fills: Fills,
     /// Of which owner's ticks a copy here is a part.
     owners: BTreeMap<PartitionId, (NodeId, Incarnation)>,
-    /// From which sequence on a promoted copy may have what was not settled; gone once the
-    /// partition has all its copies again.
-    promoted: BTreeMap<PartitionId, u64>,
+    /// From which sequence on an owned partition may have what is not settled, though its
+    /// watermark is above: it was promoted, or copies of it went. Gone once it has all its copies.
+    floors: BTreeMap<PartitionId, u64>,
     /// Whether any partition owned here has replicas.
     replicated: bool,
     /// Partitions whose end is to be noted with the next batch, though it adds nothing to them.
@@ -70,7 +70,7 @@ impl Ledger {
             since: Vec::new(),
             fills: Fills::default(),
             owners: BTreeMap::new(),
-            promoted: BTreeMap::new(),
+            floors: BTreeMap::new(),
             replicated: false,
             marked: Vec::new(),
             draining: false,
@@ -188,7 +188,11 @@ impl Ledger {
             }
             if let Some(fill) = self.fills.get_mut(partition) {
                 fill.next += 1;
+                let last = fill.accepted.entry(producer).or_default();
+                *last += u64::from(sequence_low.wrapping_sub(*last as u32));
             }
+            self.counters.replicated += 1;
+            return Ok(());
         }
         let sequences = self.producers.get_mut(producer).ok_or(Refusal::UnknownProducer)?;
         let last = sequences.last(partition);
@@ -220,8 +224,7 @@ impl Ledger {
         let epoch = self.epoch(partition);
         self.store.open_partition(partition, epoch, 1).map_err(|error| refusal(&error))?;
         self.note_owner(partition, lane);
-        let (lane, kept, rows, waiting) = (lane.number, 0, 0, Vec::new());
-        self.fills.begin(partition, Fill { lane, start: next, kept, unsettled, next, rows, waiting });
+        self.fills.begin(partition, Fill::new(lane.number, next, 0, unsettled));
         self.counters.fills_begun += 1;
         Ok(())
     }
@@ -236,8 +239,12 @@ impl Ledger {
         next: u64,
         unsettled: u64,
     ) -> Result<(), Refusal> {
-        // An earlier repair may not have been finished.
-        self.settle_fill(partition);
+        if self.fills.get(partition).is_some_and(|fill| fill.kept == 0) {
+            // Half a copy cannot be repaired.
+            return Err(Refusal::OutOfOrder);
+        }
+        // What an earlier repair brought counts for nothing before all of it is here.
+        self.fills.end(partition);
         let mine = self.store.next_sequence(partition).ok_or(Refusal::OutOfOrder)?;
         let same = self.owner_of(partition) == Some((lane.node, lane.incarnation));
         let fits = same && (unsettled..=next).contains(&mine);
@@ -245,8 +252,7 @@ impl Ledger {
             return Err(Refusal::OutOfOrder);
         }
         self.note_owner(partition, lane);
-        let (lane, kept, rows, waiting) = (lane.number, mine, 0, Vec::new());
-        self.fills.begin(partition, Fill { lane, start: next, kept, unsettled, next, rows, waiting });
+        self.fills.begin(partition, Fill::new(lane.number, next, mine, unsettled));
         Ok(())
     }
 
@@ -277,8 +283,10 @@ impl Ledger {
         last: u64,
     ) -> Result<(), Refusal> {
         self.is_filled_by(partition, lane)?;
-        let sequences = producer.and_then(|producer| self.producers.get_mut(producer));
-        sequences.ok_or(Refusal::UnknownProducer)?.accept(partition, last);
+        let producer = producer.ok_or(Refusal::UnknownProducer)?;
+        if let Some(fill) = self.fills.get_mut(partition) {
+            fill.accepted.insert(producer, last);
+        }
         Ok(())
     }
 
@@ -322,32 +330,22 @@ impl Ledger {
                 return Err(refusal(&error));
             }
         }
-        let resumed = self.store.resume(partition, fill.next);
-        resumed.map_err(|error| refusal(&error))
-    }
-
-    /// A repair ends before all of it came: what came without a gap is part of the copy, and may
-    /// have been acknowledged.
-    fn settle_fill(&mut self, partition: PartitionId) {
-        let Some(mut fill) = self.fills.end(partition) else { return };
-        fill.waiting.sort_by_key(|row| row[0]);
-        let mut next = fill.kept;
-        for row in fill.waiting {
-            if row[0] == next && self.store.backfill(&slot::tick_of(&row)).is_ok() {
-                next += 1;
+        self.store.resume(partition, fill.next).map_err(|error| refusal(&error))?;
+        for (producer, last) in fill.accepted {
+            if let Some(sequences) = self.producers.get_mut(producer) {
+                sequences.accept(partition, last);
             }
         }
-        if let Err(error) = self.store.resume(partition, next) {
-            tracing::debug!(%partition, %error, "a repair was not finished");
-        }
+        Ok(())
     }
 
-    /// A lane from an owner is gone, and so is what it was about to bring.
+    /// A lane from an owner is gone, and what it was about to bring. A copy that was to be repaired
+    /// is what it was before; half a copy is none.
     pub fn forget_source(&mut self, lane: u32) {
         for partition in self.fills.of_lane(lane) {
-            match self.standing(partition) {
-                Standing::Replica => self.settle_fill(partition),
-                _ => self.close(partition),
+            match self.fills.end(partition).is_some_and(|fill| fill.kept > 0) {
+                true => {}
+                false => self.close(partition),
             }
         }
     }
@@ -355,7 +353,13 @@ impl Ledger {
     /// From which sequence on an owned partition may have what is not settled.
     pub fn unsettled(&self, partition: PartitionId) -> u64 {
         let watermark = self.store.watermark(partition).unwrap_or(1);
-        self.promoted.get(&partition).map_or(watermark, |from| watermark.min(*from))
+        self.floors.get(&partition).map_or(watermark, |floor| watermark.min(*floor))
+    }
+
+    /// Copies of a partition went, and with them what only they had confirmed.
+    pub fn doubt(&mut self, partition: PartitionId) {
+        let unsettled = self.unsettled(partition);
+        self.floors.insert(partition, unsettled);
     }
 
     /// The next batch settles a tick that an earlier one appended to this partition: once it is
@@ -412,7 +416,7 @@ impl Ledger {
             self.change(partition, next, view.epoch(partition));
         }
         let copies = usize::from(view.placement().copies);
-        self.promoted.retain(|partition, _| {
+        self.floors.retain(|partition, _| {
             let assignment = view.placement().assignment(*partition);
             assignment.is_some_and(|assignment| assignment.in_sync().count() < copies)
         });
@@ -456,9 +460,10 @@ impl Ledger {
 
     /// What a promoted replica has is the truth now, all of it readable.
     fn promote(&mut self, partition: PartitionId, epoch: Epoch) {
-        self.settle_fill(partition);
+        // A repair that was not finished brought nothing that was acknowledged.
+        self.fills.end(partition);
         let end = self.store.next_sequence(partition).unwrap_or(1);
-        self.promoted.insert(partition, self.recent.unsettled(partition, end));
+        self.floors.insert(partition, self.recent.unsettled(partition, end));
         self.raise(partition, end);
         self.renew(partition, epoch);
     }
@@ -475,7 +480,7 @@ impl Ledger {
         drop(self.store.close_partition(partition));
         self.fills.end(partition);
         self.producers.forget(partition);
-        self.promoted.remove(&partition);
+        self.floors.remove(&partition);
         self.owners.remove(&partition);
         self.recent.forget(partition);
     }

@@ -207,6 +207,7 @@ impl<T: Transport> Shard<T> {
     /// Looks at everything that has not settled once more: is it still owned, and who has it?
     fn recheck(&mut self) {
         let doubts: BTreeSet<PartitionId> = self.followers.take_doubts();
+        doubts.iter().for_each(|partition| self.ledger.doubt(*partition));
         let ledger = &self.ledger;
         self.peers.iter_mut().for_each(|inlet| inlet.recheck(ledger, &doubts));
         self.doors.iter_mut().for_each(|inlet| inlet.recheck(ledger, &doubts));

@@ -269,7 +269,7 @@ impl<X: Transport> Source<X> {
             (Standing::Filling, false) => {
                 ledger.begin_fill(partition, &self.from, next, unsettled)
             }
-            (Standing::Replica, true) => {
+            (Standing::Replica | Standing::Filling, true) => {
                 ledger.begin_repair(partition, &self.from, next, unsettled)
             }
             _ => Err(Refusal::NotOwner),
