@@ -93,11 +93,12 @@ impl World {
         if !there {
             return;
         }
-        let (from, far) = (self.machines[owner].party(), self.machines[replica].party());
+        let (near, far) = (self.machines[owner].party(), self.machines[replica].party());
         let slots = self.plan.replica_slots;
-        let laid = self.lay(from, far, slots);
+        let laid = self.lay(near, far, slots);
         let life = self.machines[replica].incarnation;
-        let role = Role::Replica { node: to.node, incarnation: life };
+        let from = (self.machines[owner].id, incarnation);
+        let role = Role::Replica { node: to.node, incarnation: life, from };
         self.watch.lane(role, laid.slots_link, laid.credit_link, slots);
         let (sender_gone, receiver_gone) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
         let node = self.machines[owner].id;

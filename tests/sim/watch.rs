@@ -35,6 +35,8 @@ pub enum Role {
         node: NodeId,
         /// This life of it.
         incarnation: Incarnation,
+        /// The owner, and this life of it.
+        from: (NodeId, Incarnation),
     },
 }
 
@@ -58,6 +60,8 @@ pub enum Seen {
         node: NodeId,
         /// This life of it.
         incarnation: Incarnation,
+        /// The owner, and this life of it.
+        from: (NodeId, Incarnation),
         /// The owner's epoch; `None` if nothing was bound.
         epoch: Option<Epoch>,
         /// The tick.
@@ -69,6 +73,8 @@ pub enum Seen {
         node: NodeId,
         /// This life of it.
         incarnation: Incarnation,
+        /// The owner, and this life of it.
+        from: (NodeId, Incarnation),
         /// The tick.
         slot: Slot,
     },
@@ -180,8 +186,9 @@ impl Lane {
             let refused = self.refused.remove(&index);
             if self.rows.0 > 0 {
                 self.rows.0 -= 1;
-                if let (Role::Replica { node, incarnation }, true) = (self.role, self.rows.1) {
-                    seen.push(Seen::Filled { node, incarnation, slot });
+                if let (Role::Replica { node, incarnation, from }, true) = (self.role, self.rows.1)
+                {
+                    seen.push(Seen::Filled { node, incarnation, from, slot });
                 }
             } else if slot::is_control(&slot) {
                 if let (Ok(control), Role::Replica { node, .. }) =
@@ -217,11 +224,11 @@ impl Lane {
             Role::Ingress { producer, node, memory_only } => {
                 Seen::Settled { node, producer, memory_only, slot }
             }
-            Role::Replica { node, incarnation } => {
+            Role::Replica { node, incarnation, from } => {
                 let (table, symbol) = slot::series_of(&slot);
                 let partition = partition_of(table, symbol, bits);
                 let epoch = self.bound.get(&partition).copied();
-                Seen::Replicated { node, incarnation, epoch, slot }
+                Seen::Replicated { node, incarnation, from, epoch, slot }
             }
         }
     }

@@ -363,13 +363,15 @@ impl World {
                         self.durability.settled(&slot, partition, by.placement())?;
                     }
                 }
-                Seen::Replicated { node, incarnation, epoch, slot } => {
+                Seen::Replicated { node, incarnation, from, epoch, slot } => {
                     let partition = partition_of(&slot, self.plan.bits);
                     fence::replicated(node, &slot, partition, epoch, by.placement())?;
                     self.durability.replicated(node, incarnation, &slot);
+                    self.durability.replicated(from.0, from.1, &slot);
                 }
-                Seen::Filled { node, incarnation, slot } => {
+                Seen::Filled { node, incarnation, from, slot } => {
                     self.durability.replicated(node, incarnation, &slot);
+                    self.durability.replicated(from.0, from.1, &slot);
                 }
                 Seen::Refused { .. } | Seen::Said { .. } => {}
             }
