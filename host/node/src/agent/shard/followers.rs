@@ -73,6 +73,8 @@ pub(super) struct Followers<T: Transport> {
     /// Partitions of which nothing that is not settled may settle without being sent again.
     doubts: BTreeSet<PartitionId>,
     next_number: u32,
+    /// Declared copies.
+    copies: usize,
     /// Something changed that others have to know.
     changed: bool,
 }
@@ -89,6 +91,7 @@ impl<T: Transport> Followers<T> {
             full: BTreeMap::new(),
             doubts: BTreeSet::new(),
             next_number: 0,
+            copies: 1,
             changed: false,
         }
     }
@@ -97,12 +100,13 @@ impl<T: Transport> Followers<T> {
     /// nothing more to confirm, and what only they could confirm is in doubt.
     pub fn install(&mut self, view: &Arc<View>, ledger: &Ledger) {
         let old = self.view.replace(Arc::clone(view));
+        self.copies = usize::from(view.placement().copies);
         self.wanted.clear();
         for partition in (0..view.partitions() as u32).map(PartitionId) {
             let Some(targets) = Targets::of(view, self.me, partition) else { continue };
             let copies = targets.in_sync.len() + 1;
             let changed = old.as_ref().is_none_or(|old| old.epoch(partition) != view.epoch(partition));
-            if changed && copies < usize::from(view.placement().copies) {
+            if changed && copies < self.copies {
                 self.doubts.insert(partition);
             }
             for (to, incarnation) in targets.in_sync.into_iter().chain(targets.filling) {
@@ -245,7 +249,7 @@ impl<T: Transport> Followers<T> {
                 slot.add(place);
             }
         }
-        slot.enough = slot.whole && copies >= usize::from(view.placement().copies);
+        slot.enough = slot.whole && copies >= self.copies;
         debug_assert!(ledger.epoch(partition) == view.epoch(partition), "one view at a time");
         slot
     }
@@ -349,6 +353,15 @@ impl<T: Transport> Followers<T> {
     /// Whether all in-sync replicas of a partition are known to go along.
     pub fn is_whole(&self, partition: PartitionId) -> bool {
         self.route(partition).whole
+    }
+
+    /// Whether there are as many in-sync copies as declared, and all of them have acknowledged
+    /// everything that they were found to miss.
+    pub fn is_sound(&self, partition: PartitionId) -> bool {
+        let (route, copies) = (self.route(partition), self.copies);
+        let lanes = &route.lanes[..usize::from(route.in_sync)];
+        let done = |lane: &u16| !self.lanes[usize::from(*lane)].filler.knows(partition);
+        route.whole && lanes.len() + 1 >= copies && lanes.iter().all(done)
     }
 
     /// Publishes what was asked.

@@ -49,7 +49,7 @@ pub(super) struct Ledger {
     /// Of which owner's ticks a copy here is a part.
     owners: BTreeMap<PartitionId, (NodeId, Incarnation)>,
     /// From which sequence on an owned partition may have what is not settled, though its
-    /// watermark is above: it was promoted, or copies of it went. Gone once it has all its copies.
+    /// watermark is above: it was promoted, or copies of it went. Gone once all copies have it.
     floors: BTreeMap<PartitionId, u64>,
     /// Whether any partition owned here has replicas.
     replicated: bool,
@@ -356,6 +356,11 @@ impl Ledger {
         self.floors.get(&partition).map_or(watermark, |floor| watermark.min(*floor))
     }
 
+    /// Forgets the floors of partitions all of whose copies are known to have everything.
+    pub fn drop_floors(&mut self, mut is_sound: impl FnMut(PartitionId) -> bool) {
+        self.floors.retain(|partition, _| !is_sound(*partition));
+    }
+
     /// Copies of a partition went, and with them what only they had confirmed.
     pub fn doubt(&mut self, partition: PartitionId) {
         let unsettled = self.unsettled(partition);
@@ -415,12 +420,8 @@ impl Ledger {
             }
             self.change(partition, next, view.epoch(partition));
         }
-        let copies = usize::from(view.placement().copies);
-        self.floors.retain(|partition, _| {
-            let assignment = view.placement().assignment(*partition);
-            assignment.is_some_and(|assignment| assignment.in_sync().count() < copies)
-        });
-        self.replicated = self.standings.contains(&Standing::Leader);
+        let replicated = [Standing::Leader, Standing::Frozen, Standing::Fenced];
+        self.replicated = self.standings.iter().any(|standing| replicated.contains(standing));
     }
 
     fn change(&mut self, partition: PartitionId, next: Standing, epoch: Epoch) {

@@ -184,6 +184,8 @@ impl<T: Transport> Shard<T> {
         if self.installed.as_ref().is_some_and(|installed| installed.index() == view.index()) {
             return 0;
         }
+        let followers = &self.followers;
+        self.ledger.drop_floors(|partition| followers.is_sound(partition));
         self.ledger.install(self.identity, &view);
         self.followers.install(&view, &self.ledger);
         self.recheck();
