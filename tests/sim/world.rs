@@ -479,6 +479,18 @@ impl World {
             .collect();
         if !self.is_whole() {
             stuck.push(format!("not whole: {:?}", self.log.placement().assignments));
+            for machine in &self.machines {
+                if let Some(process) = &machine.process {
+                    let (id, view) = (machine.id, process.shard.view_index());
+                    stuck.push(format!(
+                        "node {id} at {view}, waits {}, unsure of {}, wants {:?}: {}",
+                        process.waiting,
+                        process.unsure.len(),
+                        process.news,
+                        process.shard.story(),
+                    ));
+                }
+            }
         }
         Err(Failure { oracle: Oracle::Liveness, story: stuck.join("; ") })
     }

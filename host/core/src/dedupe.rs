@@ -181,18 +181,11 @@ impl Producers {
         }
     }
 
-    /// Every producer with ticks in a partition: its index here, itself, and its last sequence
-    /// there.
-    pub fn known_in(
-        &self,
-        partition: PartitionId,
-    ) -> impl Iterator<Item = (u32, ProducerId, u64)> + '_ {
+    /// Every producer with ticks in a partition, by its index here.
+    pub fn known_in(&self, partition: PartitionId) -> impl Iterator<Item = u32> + '_ {
         let slots = self.slots.iter().zip(0u32..);
-        slots.filter_map(move |(sequences, index)| {
-            let sequences = sequences.as_ref()?;
-            let last = sequences.last(partition);
-            (last > 0).then_some((index, sequences.producer, last))
-        })
+        let known = move |sequences: &Sequences| sequences.last(partition) > 0;
+        slots.filter(move |(slot, _)| slot.as_ref().is_some_and(known)).map(|(_, index)| index)
     }
 
     /// How many producers are known.

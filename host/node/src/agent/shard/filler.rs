@@ -52,6 +52,8 @@ struct Job {
     /// The slot that began it.
     begun: u64,
     stage: Stage,
+    /// Producers whose last sequences are still to be told.
+    producers: Vec<u32>,
     rows: u64,
     /// Of them, and of the new ticks, those that wait at the replica.
     waiting: usize,
@@ -200,8 +202,7 @@ impl<T: Transport> Lane<T> {
             self.filler.wanted.remove(&partition);
             return true;
         };
-        let producers: Vec<_> = ledger.producers.known_in(partition).collect();
-        if self.fill_room() < 1 + 2 * producers.len() as u64 {
+        if self.fill_room() < 2 {
             return false;
         }
         self.filler.wanted.remove(&partition);
@@ -209,12 +210,10 @@ impl<T: Transport> Lane<T> {
         let keep = need.keeps();
         self.push(&Control::BeginFill { partition, epoch, next, unsettled, keep }.slot());
         self.note_bound(partition, epoch);
-        for (index, producer, last) in producers {
-            self.introduce(index, producer);
-            self.push(&Control::Accepted { index, partition, last }.slot());
-        }
+        let producers = ledger.producers.known_in(partition).collect();
         let stage = Stage::Unsettled(recent, earlier);
-        self.filler.jobs.insert(partition, Job { need, begun, stage, rows: 0, waiting: 0 });
+        let job = Job { need, begun, stage, producers, rows: 0, waiting: 0 };
+        self.filler.jobs.insert(partition, job);
         self.settle_stage(partition);
         changed.push(partition);
         true
@@ -236,6 +235,11 @@ impl<T: Transport> Lane<T> {
             (ledger.epoch(partition), ledger.store.next_sequence(partition).unwrap_or(1));
         // A newer epoch may have come since it was begun.
         self.bind(partition, epoch, next);
+        self.tell_producers(partition, ledger);
+        let room = self.fill_room();
+        if room < 3 {
+            return true;
+        }
         let mut rows: Vec<Slot> = Vec::new();
         let max = FILL_BATCH.min(room as usize - 2);
         let give = |tick: &zepto_core::Tick| rows.push(slot::slot_of(tick));
@@ -269,18 +273,35 @@ impl<T: Transport> Lane<T> {
         true
     }
 
+    /// Tells what producers had got stored, as far as there is room: with what they have by now,
+    /// for the ticks since then went through the lane before.
+    fn tell_producers(&mut self, partition: PartitionId, ledger: &mut Ledger) {
+        while self.fill_room() >= 3 {
+            let job = self.filler.jobs.get_mut(&partition);
+            let Some(index) = job.and_then(|job| job.producers.pop()) else { return };
+            let Some(sequences) = ledger.producers.get_mut(index) else { continue };
+            let last = sequences.last(partition);
+            self.introduce(index, sequences.producer());
+            self.push(&Control::Accepted { index, partition, last }.slot());
+        }
+    }
+
     /// Goes on to the next stage of a copy if this one is done; whether it counts from now on.
     fn settle_stage(&mut self, partition: PartitionId) -> bool {
         let Some(mut job) = self.filler.jobs.remove(&partition) else { return false };
         let before = matches!(job.stage, Stage::Unsettled(..));
         job.stage = match job.stage {
-            Stage::Unsettled(copy, earlier) if copy.is_done() && !job.need.keeps() => {
+            Stage::Unsettled(copy, earlier)
+                if copy.is_done() && job.producers.is_empty() && !job.need.keeps() =>
+            {
                 Stage::Earlier(earlier)
             }
             stage => stage,
         };
         let all = match &job.stage {
-            Stage::Unsettled(copy, _) => copy.is_done() && job.need.keeps(),
+            Stage::Unsettled(copy, _) => {
+                copy.is_done() && job.producers.is_empty() && job.need.keeps()
+            }
             Stage::Earlier(copy) => copy.is_done(),
             Stage::Sent(_) | Stage::Full => false,
         };

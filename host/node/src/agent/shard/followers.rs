@@ -100,10 +100,18 @@ impl<T: Transport> Followers<T> {
     /// nothing more to confirm, and what only they could confirm is in doubt.
     pub fn install(&mut self, view: &Arc<View>, ledger: &Ledger) {
         let old = self.view.replace(Arc::clone(view));
+        let mut repairs = Vec::new();
         self.copies = usize::from(view.placement().copies);
         self.wanted.clear();
         for partition in (0..view.partitions() as u32).map(PartitionId) {
             let Some(targets) = Targets::of(view, self.me, partition) else { continue };
+            for (to, _) in &targets.in_sync {
+                // Who was not sent everything before it came to be in sync may lack some of it.
+                if !self.is_on_route(partition, *to) {
+                    self.doubts.insert(partition);
+                    repairs.push((partition, *to));
+                }
+            }
             let copies = targets.in_sync.len() + 1;
             let changed = old.as_ref().is_none_or(|old| old.epoch(partition) != view.epoch(partition));
             if changed && copies < self.copies {
@@ -115,6 +123,13 @@ impl<T: Transport> Followers<T> {
         }
         let wanted = &self.wanted;
         self.lanes.retain(|lane| wanted.get(&lane.to) == Some(&lane.incarnation));
+        for (partition, to) in repairs {
+            for lane in self.lanes.iter_mut().filter(|lane| lane.to == to) {
+                if !lane.filler.knows(partition) {
+                    lane.filler.want(partition, Need::Repair, Epoch(0));
+                }
+            }
+        }
         let me = self.me.node;
         let owned = |(partition, node): &(PartitionId, NodeId), epoch: &mut Epoch| {
             let assignment = view.placement().assignment(*partition);
@@ -131,6 +146,12 @@ impl<T: Transport> Followers<T> {
             lane.filler.install(|partition| is_filling(view, me, partition, node));
         }
         self.rebuild(ledger);
+    }
+
+    /// Whether what is taken of a partition is sent there.
+    fn is_on_route(&self, partition: PartitionId, to: Destination) -> bool {
+        let lanes = self.route(partition).lanes().iter();
+        lanes.map(|lane| &self.lanes[usize::from(*lane)]).any(|lane| lane.to == to)
     }
 
     /// A lane that was wanted is here.
@@ -362,6 +383,14 @@ impl<T: Transport> Followers<T> {
         let lanes = &route.lanes[..usize::from(route.in_sync)];
         let done = |lane: &u16| !self.lanes[usize::from(*lane)].filler.knows(partition);
         route.whole && lanes.len() + 1 >= copies && lanes.iter().all(done)
+    }
+
+    /// How it stands with every partition and lane, for a failed test's story.
+    pub fn story(&self) -> String {
+        let lanes = self.lanes.iter().map(Lane::story).collect::<Vec<_>>();
+        let routes = self.routes.iter().enumerate().filter(|(_, route)| !route.enough);
+        let short = routes.map(|(p, route)| (p, route.whole)).collect::<Vec<_>>();
+        format!("lanes {lanes:?}, behind {:?}, not enough {short:?}", self.behind)
     }
 
     /// Publishes what was asked.

@@ -71,6 +71,14 @@ impl<T: Transport> Lane<T> {
         }
     }
 
+    /// How it stands, for a failed test's story.
+    pub fn story(&self) -> String {
+        let (head, acknowledged, room) = (self.link.head(), self.acknowledged, self.link.room());
+        let (number, to) = (self.number, self.to.node);
+        let filler = &self.filler;
+        format!("{number} to {to}: head {head}, {acknowledged}, room {room}, {filler:?}")
+    }
+
     /// Whether there is room for one more tick, and for what may have to be said before it.
     #[inline]
     pub fn has_room(&self) -> bool {

@@ -318,14 +318,16 @@ impl Ledger {
         rows: u64,
     ) -> Result<(), Refusal> {
         self.is_filled_by(partition, lane)?;
-        let Some(mut fill) = self.fills.end(partition) else { return Err(Refusal::StaleEpoch) };
+        let Some(fill) = self.fills.get(partition) else { return Err(Refusal::StaleEpoch) };
         if fill.rows != rows {
-            self.close(partition);
+            self.give_up_fill(partition, lane);
             return Err(Refusal::OutOfOrder);
         }
+        let Some(mut fill) = self.fills.end(partition) else { return Err(Refusal::StaleEpoch) };
         fill.waiting.sort_by_key(|row| row[0]);
         for row in &fill.waiting {
             if let Err(error) = self.store.backfill(&slot::tick_of(row)) {
+                // Part of it is stored already: the copy is neither what it was nor whole.
                 self.close(partition);
                 return Err(refusal(&error));
             }
@@ -343,10 +345,16 @@ impl Ledger {
     /// is what it was before; half a copy is none.
     pub fn forget_source(&mut self, lane: u32) {
         for partition in self.fills.of_lane(lane) {
-            match self.fills.end(partition).is_some_and(|fill| fill.kept > 0) {
-                true => {}
-                false => self.close(partition),
-            }
+            self.give_up_fill(partition, lane);
+        }
+    }
+
+    /// What a lane is filling will not be whole.
+    pub fn give_up_fill(&mut self, partition: PartitionId, lane: u32) {
+        if self.fills.get(partition).is_some_and(|fill| fill.lane == lane)
+            && self.fills.end(partition).is_some_and(|fill| fill.kept == 0)
+        {
+            self.close(partition);
         }
     }
 
@@ -389,6 +397,12 @@ impl Ledger {
         });
         let end = |partition| self.store.next_sequence(partition).map(|next| (partition, next));
         led.into_iter().filter_map(end).collect()
+    }
+
+    /// How it stands, for a failed test's story.
+    pub fn story(&self) -> String {
+        let standings: Vec<_> = self.standings.iter().zip(&self.epochs).collect();
+        format!("{standings:?}, fills {:?}, floors {:?}", self.fills, self.floors)
     }
 
     /// Whether any partition owned here has replicas.

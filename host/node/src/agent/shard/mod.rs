@@ -148,6 +148,13 @@ impl<T: Transport> Shard<T> {
         })
     }
 
+    /// How it stands, for a failed test's story.
+    pub fn story(&self) -> String {
+        let (standings, rounds) = (self.ledger.story(), self.rounds.story());
+        let sources: Vec<String> = self.sources.iter().map(Source::story).collect();
+        format!("{standings}, {}, {rounds}, sources {sources:?}", self.followers.story())
+    }
+
     /// What it did so far.
     pub fn counters(&self) -> ShardCounters {
         let mut counters = ShardCounters {

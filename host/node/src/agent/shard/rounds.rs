@@ -41,6 +41,12 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
+    /// How it stands, for a failed test's story.
+    pub fn story(&self) -> String {
+        let rounds = self.begun.iter().map(|begun| (&begun.left, &begun.waits, begun.patience));
+        format!("rounds {:?}", rounds.collect::<Vec<_>>())
+    }
+
     /// Begins a round.
     pub fn begin(&mut self, round: Round, ledger: &mut Ledger) {
         let (round, left) = match round {
@@ -85,12 +91,12 @@ impl Rounds {
 impl Begun {
     /// Asks the replicas of what is left; whether it asked any.
     fn ask<T: Transport>(&mut self, ledger: &Ledger, followers: &mut Followers<T>) -> bool {
-        let before = self.waits.len();
-        let waits = &mut self.waits;
+        let (waits, mut has_asked) = (&mut self.waits, false);
         self.left.retain(|partition| match ledger.standing(*partition) {
             Standing::Leader | Standing::Frozen => match followers.ask(*partition, ledger) {
                 Some(asked) => {
                     waits.extend(asked);
+                    has_asked = true;
                     false
                 }
                 None => true,
@@ -101,7 +107,7 @@ impl Begun {
         // One index for each lane: the last.
         self.waits.sort_unstable_by_key(|(lane, index)| (*lane, core::cmp::Reverse(*index)));
         self.waits.dedup_by_key(|(lane, _)| *lane);
-        self.waits.len() > before || !self.left.is_empty()
+        has_asked
     }
 
     /// Answers if everybody has; else it is to go on.

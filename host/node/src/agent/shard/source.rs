@@ -78,6 +78,12 @@ impl<X: Transport> Source<X> {
         self.from.number
     }
 
+    /// How it stands, for a failed test's story.
+    pub fn story(&self) -> String {
+        let (from, lane) = (&self.from, &self.lane);
+        format!("{from:?}: tail {}, taken {}", lane.tail(), lane.consumed())
+    }
+
     pub fn set_parked(&mut self, parked: bool) {
         self.lane.set_parked(parked);
     }
@@ -327,9 +333,10 @@ impl<X: Transport> Source<X> {
         let is_last = rows.left == 0;
         let fits = !slot::is_control(slot) && ledger.partition_of(slot) == partition;
         let whole = !is_last || rows.sum == rows.digest;
-        if !rows.void && !(fits && whole && ledger.take_row(slot, partition, self.from.number)) {
+        let lane = self.from.number;
+        if !(rows.void || fits && whole && ledger.take_row(slot, partition, lane)) {
             rows.void = true;
-            ledger.close(partition);
+            ledger.give_up_fill(partition, self.from.number);
             if let Some(bound) = self.partitions.get_mut(partition.0 as usize) {
                 *bound = None;
             }
