@@ -135,8 +135,10 @@ impl World {
         let current = self.log.placement().member(id).is_some_and(|m| m.incarnation == incarnation);
         !current
             || self.log.assignments().all(|(_, assignment)| {
-                let others = assignment.copies.into_iter().filter(|n| n.0 != 0 && *n != id);
-                !assignment.holds(id) || others.into_iter().any(|other| self.is_sound(other))
+                let mut others = assignment.in_sync().filter(|other| *other != id);
+                // Whoever is lost while it is filled may yet be admitted: a second loss.
+                let filling = assignment.filling().all(|other| self.is_sound(other));
+                !assignment.holds(id) || (filling && others.any(|other| self.is_sound(other)))
             })
     }
 

@@ -78,6 +78,20 @@ impl Filler {
         let fits = |partition: PartitionId, need: Need| {
             is_filling(partition).is_some_and(|is_filling| need.fits(is_filling))
         };
+        // What is mended goes on as a repair once the copy is in sync.
+        let mended = |partition: PartitionId, need: Need| {
+            need == Need::Mend && is_filling(partition) == Some(false)
+        };
+        for (partition, (need, _)) in &mut self.wanted {
+            if mended(*partition, *need) {
+                *need = Need::Repair;
+            }
+        }
+        for (partition, job) in &mut self.jobs {
+            if mended(*partition, job.need) {
+                job.need = Need::Repair;
+            }
+        }
         self.wanted.retain(|partition, (need, _)| fits(*partition, *need));
         let over = self.jobs.iter().filter(|(partition, job)| !fits(**partition, job.need));
         let over: Vec<PartitionId> = over.map(|(partition, _)| *partition).collect();

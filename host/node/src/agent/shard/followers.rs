@@ -123,13 +123,6 @@ impl<T: Transport> Followers<T> {
         }
         let wanted = &self.wanted;
         self.lanes.retain(|lane| wanted.get(&lane.to) == Some(&lane.incarnation));
-        for (partition, to) in repairs {
-            for lane in self.lanes.iter_mut().filter(|lane| lane.to == to) {
-                if !lane.filler.knows(partition) {
-                    lane.filler.want(partition, Need::Repair, Epoch(0));
-                }
-            }
-        }
         let me = self.me.node;
         let owned = |(partition, node): &(PartitionId, NodeId), epoch: &mut Epoch| {
             let assignment = view.placement().assignment(*partition);
@@ -144,6 +137,13 @@ impl<T: Transport> Followers<T> {
         for lane in &mut self.lanes {
             let node = lane.to.node;
             lane.filler.install(|partition| is_filling(view, me, partition, node));
+        }
+        for (partition, to) in repairs {
+            for lane in self.lanes.iter_mut().filter(|lane| lane.to == to) {
+                if !lane.filler.knows(partition) {
+                    lane.filler.want(partition, Need::Repair, Epoch(0));
+                }
+            }
         }
         self.rebuild(ledger);
     }
