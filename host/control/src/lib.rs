@@ -34,11 +34,13 @@
 #![forbid(unsafe_code)]
 
 pub mod any;
+mod claims;
 pub mod datadir;
 pub mod entry;
 pub mod follower;
 mod outcome;
 mod proposals;
+pub mod raft;
 pub mod single;
 pub mod state;
 mod store;

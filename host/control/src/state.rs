@@ -41,6 +41,14 @@ pub enum ApplyError {
         /// The index that came.
         index: u64,
     },
+    /// A whole topology that does not lead on from what is applied.
+    #[error("a topology as of entry {index} came after entry {applied}")]
+    Backwards {
+        /// The index that is applied.
+        applied: u64,
+        /// The index of the topology that came.
+        index: u64,
+    },
     /// The bytes are no entry of this version.
     #[error("entry {index}: {error}")]
     Entry {
@@ -219,6 +227,36 @@ impl Applier {
             }
         }
         Ok(applied)
+    }
+
+    /// Passes over the entry that comes next, which consensus keeps for itself.
+    pub(crate) fn pass(&mut self, index: u64) -> Result<(), ApplyError> {
+        let topology = &self.state.topology;
+        let mut topology = topology.write().unwrap_or_else(PoisonError::into_inner);
+        let expected = topology.placement.index + 1;
+        if index != expected {
+            return Err(ApplyError::Gap { expected, index });
+        }
+        topology.pass(index);
+        Ok(())
+    }
+
+    /// Puts a whole topology in place of all entries up to its index, and publishes it. The events
+    /// of those entries are told nowhere on this node.
+    pub(crate) fn restore(&mut self, restored: Topology) -> Result<(), ApplyError> {
+        self.publish();
+        {
+            let topology = &self.state.topology;
+            let mut topology = topology.write().unwrap_or_else(PoisonError::into_inner);
+            let (applied, index) = (topology.placement.index, restored.placement.index);
+            if index < applied {
+                return Err(ApplyError::Backwards { applied, index });
+            }
+            *topology = restored;
+        }
+        self.view_is_old = true;
+        self.publish();
+        Ok(())
     }
 
     /// Publishes all that was applied: view, then position, then events.

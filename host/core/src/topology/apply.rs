@@ -15,6 +15,9 @@ use crate::ring::Ring;
 use crate::symbols::Symbols;
 use zepto_abi::{Epoch, Incarnation, NodeId, PartitionId};
 
+/// Stands in the chain of hashes where an entry has no bytes of its own.
+const PASSED: u64 = 0x7a65_7074_6f00_0003;
+
 /// What an entry did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -81,6 +84,14 @@ impl Topology {
             Ok(events) => Applied::Changed(events),
             Err(refused) => Applied::Refused(refused),
         }
+    }
+
+    /// Passes over the entry with the next index: one that consensus keeps for itself, such as a new
+    /// leader's first. It changes nothing but the index, and the hash with it.
+    pub fn pass(&mut self, index: u64) {
+        debug_assert_eq!(index, self.placement.index + 1, "the log has no gaps");
+        self.placement.index = index;
+        self.placement.hash = mix(self.placement.hash ^ mix(PASSED ^ index));
     }
 
     fn dispatch(&mut self, epoch: Epoch, command: &Command) -> Result {

@@ -1,0 +1,6 @@
+//! What the log of several voters does, in one process.
+
+mod crash;
+mod fleet;
+mod suite;
+mod voters;
