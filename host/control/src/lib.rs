@@ -46,6 +46,7 @@ pub mod state;
 mod store;
 #[cfg(test)]
 mod testing;
+mod watch;
 
 pub use any::AnyLog;
 pub use outcome::{BarrierError, Outcome, Reason, Subject};

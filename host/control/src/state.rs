@@ -6,13 +6,13 @@
 //! this order: topology, view, position; who has seen a position finds the rest at least as new.
 
 use crate::entry::{self, DecodeError};
+use crate::watch;
 use arc_swap::ArcSwap;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::sync::watch;
 use zepto_core::topology::{Applied, Command, Event, Topology};
 use zepto_core::view::View;
 
@@ -176,10 +176,20 @@ impl State {
     /// The deadline passed, or the log's loop has ended.
     pub async fn wait_for(&self, index: u64, deadline: Duration) -> Result<Position, WaitError> {
         let mut position = self.position.clone();
-        let reached = position.wait_for(|position| position.index >= index);
+        let reached = async {
+            loop {
+                let now = *position.borrow();
+                if now.index >= index {
+                    return Ok(now);
+                }
+                position.wait().await?;
+            }
+        };
         match tokio::time::timeout(deadline, reached).await {
-            Ok(Ok(position)) => Ok(*position),
-            Ok(Err(_)) => Err(WaitError::Ended { wanted: index, applied: self.index() }),
+            Ok(Ok(position)) => Ok(position),
+            Ok(Err(watch::Closed)) => {
+                Err(WaitError::Ended { wanted: index, applied: self.index() })
+            }
             Err(_) => Err(WaitError::Deadline { wanted: index, applied: self.index() }),
         }
     }
@@ -292,7 +302,7 @@ impl Applier {
             self.view_is_old = false;
         }
         self.state.symbols.store(symbols, Ordering::Release);
-        self.position.send_replace(position);
+        self.position.replace(position);
     }
 }
 

@@ -174,8 +174,8 @@ pub const SNAPSHOT_BYTES_MAX: usize = 256 << 20;
 pub const SNAPSHOT_CHUNK_BYTES: usize = 2 << 20;
 /// Time for one chunk of a snapshot; for the last one, its installation included.
 pub const SNAPSHOT_CHUNK_MS: u64 = 30_000;
-/// Time for a message with log entries.
-pub const APPEND_MS: u64 = 2_000;
+/// Time for each MiB of log entries in a message, besides the shortest election time-out.
+pub const APPEND_MIB_MS: u64 = 250;
 /// Writes that wait for the disk under the control log.
 pub const DISK_QUEUE_MAX: usize = 1024;
 /// Messages that wait for the core of the control log.

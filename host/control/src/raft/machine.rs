@@ -53,7 +53,7 @@ impl Machine {
         Self { applier, state, store, applied: None, membership, snapshot, replaying }
     }
 
-    fn applier(&mut self) -> &mut Applier {
+    pub(super) fn applier(&mut self) -> &mut Applier {
         self.applier.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 

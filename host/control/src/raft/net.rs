@@ -5,6 +5,7 @@
 //! time-out, so that it is not a standing start when it comes back.
 
 use super::peers::{LinkFailure, Peer, PeerLink};
+use super::store;
 use super::times::Times;
 use super::types::{Bytes, Contact, Snapshot, Types, Vote};
 use super::wire::{self, Chunk, ChunkAnswer, Envelope, Request, Response};
@@ -19,7 +20,7 @@ use openraft::raft::{VoteRequest, VoteResponse};
 use std::sync::Arc;
 use tokio::time::timeout;
 use zepto_core::hash::digest;
-use zepto_core::limits::{APPEND_MS, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNK_MS};
+use zepto_core::limits::{APPEND_MIB_MS, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNK_MS};
 
 /// The node's link, and who speaks on it.
 #[derive(Debug)]
@@ -87,6 +88,13 @@ impl<L: PeerLink> Channel<L> {
         self.wire.times.connect + self.wire.times.send
     }
 
+    /// For entries: what was lost is sent again soon, what is large has its time.
+    fn long(&self, append: &AppendEntriesRequest<Types>) -> Duration {
+        let bytes: usize = append.entries.iter().map(store::weight).sum();
+        let transfer = Duration::from_millis(bytes as u64 * APPEND_MIB_MS >> 20);
+        self.wire.times.election_min + transfer
+    }
+
     async fn send_snapshot(
         &self,
         vote: Vote,
@@ -140,7 +148,7 @@ impl<L: PeerLink> RaftNetworkV2<Types> for Channel<L> {
     ) -> Result<AppendEntriesResponse<Types>> {
         let deadline = match append.entries.is_empty() {
             true => self.short(),
-            false => Duration::from_millis(APPEND_MS),
+            false => self.long(&append),
         };
         let from_start = append.prev_log_id.is_none();
         match self.ask(Request::Append(append), deadline).await? {

@@ -36,7 +36,7 @@ fn draw() -> Option<u64> {
     SEED.try_with(advance).ok()
 }
 
-/// Tokio's runtime, apart from its randomness.
+/// Tokio's runtime, apart from its randomness and from the order in which waiters wake.
 #[derive(Debug)]
 pub struct Runtime(TokioRuntime);
 
@@ -76,7 +76,7 @@ impl AsyncRuntime for Runtime {
     type Timeout<R, T: Future<Output = R> + OptionalSend> = <Tokio as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = Chance;
     type Mpsc = <Tokio as AsyncRuntime>::Mpsc;
-    type Watch = <Tokio as AsyncRuntime>::Watch;
+    type Watch = crate::watch::Watch;
     type Oneshot = <Tokio as AsyncRuntime>::Oneshot;
     type Mutex<T: OptionalSend + 'static> = <Tokio as AsyncRuntime>::Mutex<T>;
 

@@ -38,6 +38,8 @@ struct Mirror {
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
+    /// The index of the first entry.
+    first: u64,
     last: Option<LogId>,
     /// The newest entries, up to `last`. All that are not on disk yet are among them.
     tail: VecDeque<Entry>,
@@ -52,6 +54,7 @@ impl Shared {
             vote: notes.vote,
             committed: notes.committed,
             purged: notes.purged,
+            first: next(notes.purged),
             last: notes.last,
             tail: VecDeque::new(),
             tail_bytes: 0,
@@ -82,6 +85,9 @@ impl Mirror {
     }
 
     fn push(&mut self, entry: Entry) {
+        if self.last.is_none() {
+            self.first = entry.log_id.index;
+        }
         self.last = Some(entry.log_id);
         self.tail_bytes += weight(&entry);
         self.tail.push_back(entry);
@@ -95,6 +101,9 @@ impl Mirror {
     }
 
     fn truncate(&mut self, after: Option<LogId>) {
+        if next(self.last) <= next(after) {
+            return;
+        }
         while self.last.is_some_and(|last| Some(last.index) > after.map(|after| after.index)) {
             let Some(entry) = self.tail.pop_back() else { break };
             self.tail_bytes -= weight(&entry);
@@ -106,6 +115,7 @@ impl Mirror {
 
     fn purge(&mut self, upto: LogId) {
         self.purged = Some(upto);
+        self.first = upto.index + 1;
         while self.tail.front().is_some_and(|entry| entry.log_id.index <= upto.index) {
             let Some(entry) = self.tail.pop_front() else { break };
             self.tail_bytes -= weight(&entry);
@@ -148,7 +158,7 @@ impl LogStore {
     fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let (range, from_memory) = {
             let mirror = self.shared.lock();
-            let range = range.start.max(next(mirror.purged))..range.end.min(next(mirror.last));
+            let range = range.start.max(mirror.first)..range.end.min(next(mirror.last));
             if range.is_empty() {
                 return Ok(Vec::new());
             }
@@ -159,9 +169,10 @@ impl LogStore {
         };
         let mut entries = Vec::new();
         if !range.is_empty() {
-            let expected = (range.end - range.start) as usize;
+            let end = range.end;
             entries = self.shared.disk.read(range, bytes_max).map_err(io::Error::other)?;
-            if entries.len() < expected {
+            // At the front a purge may have come between; at the end it is the limit.
+            if entries.last().is_some_and(|last| last.log_id.index + 1 < end) {
                 return Ok(entries);
             }
         }
@@ -293,7 +304,8 @@ fn next(last: Option<LogId>) -> u64 {
     last.map_or(0, |last| last.index + 1)
 }
 
-fn weight(entry: &Entry) -> usize {
+/// About what an entry takes in memory.
+pub(crate) fn weight(entry: &Entry) -> usize {
     let bytes = match &entry.payload {
         openraft::EntryPayload::Normal(bytes) => bytes.0.len(),
         _ => 0,

@@ -2,5 +2,7 @@
 
 mod crash;
 mod fleet;
+mod sim;
 mod suite;
 mod voters;
+mod world;

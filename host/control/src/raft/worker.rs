@@ -5,7 +5,7 @@
 //! or for the end.
 
 use super::disk::Change;
-use super::store::Shared;
+use super::store::{self, Shared};
 use super::types::{LogId, Types};
 use crate::single::LogError;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -171,13 +171,7 @@ impl core::fmt::Debug for Write {
 
 fn weight(change: &Change) -> usize {
     match change {
-        Change::Append(entries) => entries
-            .iter()
-            .map(|entry| match &entry.payload {
-                openraft::EntryPayload::Normal(bytes) => bytes.0.len(),
-                _ => 0,
-            })
-            .sum(),
+        Change::Append(entries) => entries.iter().map(store::weight).sum(),
         Change::Snapshot(_, bytes) => bytes.0.len(),
         _ => 0,
     }

@@ -265,3 +265,19 @@ fn an_owner_that_is_replaced_keeps_no_copy() {
     assert!(matches!(log.refused(&swap), Refused::Invalid(_)));
     log.ok(&Command::Reassign { partition, epoch, copies: vec![b] });
 }
+
+#[test]
+fn an_entry_that_is_passed_over_moves_the_index_and_the_hash_and_nothing_else() {
+    let mut log = Log::new(4, 1);
+    log.active("a", 1);
+    let before = log.topology.placement.clone();
+    log.topology.pass(before.index + 1);
+    let after = &log.topology.placement;
+    assert_eq!((after.index, after.hash != before.hash), (before.index + 1, true));
+    let (index, hash) = (before.index, before.hash);
+    assert_eq!(Placement { index, hash, ..after.clone() }, before);
+    let mut again = Topology { placement: before, symbols: log.topology.symbols.clone() };
+    again.pass(index + 1);
+    assert_eq!(again.placement.hash, log.topology.placement.hash, "it is deterministic");
+    log.active("b", 1);
+}
