@@ -91,7 +91,7 @@ impl<L: PeerLink> Channel<L> {
     /// For entries: what was lost is sent again soon, what is large has its time.
     fn long(&self, append: &AppendEntriesRequest<Types>) -> Duration {
         let bytes: usize = append.entries.iter().map(store::weight).sum();
-        let transfer = Duration::from_millis(bytes as u64 * APPEND_MIB_MS >> 20);
+        let transfer = Duration::from_millis((bytes as u64 * APPEND_MIB_MS) >> 20);
         self.wire.times.election_min + transfer
     }
 
