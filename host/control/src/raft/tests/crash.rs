@@ -4,6 +4,7 @@ use crate::raft::disk::{Change, Disk};
 use crate::raft::store::{LogStore, Shared};
 use crate::raft::types::{Bytes, Entry, Payload, Types, Vote, log_id};
 use crate::raft::worker::DiskWorker;
+use crate::single::LogError;
 use crate::store::builder;
 use crate::testing::lossy::{self, Crash, Lossy};
 use crate::testing::{block_on, on_a_thread};
@@ -126,4 +127,42 @@ fn what_is_read_is_what_was_appended_whether_it_is_in_memory_or_not() {
     block_on(store.write(Change::Vote(vote(7)))).unwrap();
     block_on(store.stop());
     thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_file_that_is_in_use_of_another_format_or_damaged_is_refused_and_not_repaired() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let disk = Disk::open_or_create(&path).unwrap();
+    let id = disk.id();
+    assert!(matches!(Disk::open_or_create(&path), Err(LogError::InUse(_))));
+    let entries = vec![entry(1, 0), entry(1, 1), entry(1, 2)];
+    disk.write([&Change::Append(entries)].into_iter()).unwrap();
+    drop(disk);
+    assert_eq!(Disk::open_or_create(&path).unwrap().id(), id, "a voter is its file");
+
+    let rows = redb::TableDefinition::<u64, (u64, u8, u64, &[u8])>::new("entries");
+    let change = |change: &dyn Fn(&mut redb::Table<u64, (u64, u8, u64, &[u8])>)| {
+        let database = builder().open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        change(&mut transaction.open_table(rows).unwrap());
+        transaction.commit().unwrap();
+        drop(database);
+        Disk::open_or_create(&path).unwrap().load().unwrap_err().to_string()
+    };
+    let text = change(&|rows| {
+        rows.insert(2, (1, 1, 7, [1].as_slice())).unwrap();
+    });
+    assert!(text.contains("entry 2 is not the one that was written"), "{text}");
+    let text = change(&|rows| {
+        rows.remove(1).unwrap();
+    });
+    assert!(text.contains("entry 2 came where entry 1"), "{text}");
+
+    let single = directory.path().join("single");
+    drop(crate::store::Store::create(&single).unwrap());
+    assert!(matches!(Disk::open_or_create(&single), Err(LogError::Format(1))));
+    std::fs::write(directory.path().join("noise"), [7; 5000]).unwrap();
+    let noise = Disk::open_or_create(&directory.path().join("noise"));
+    assert!(matches!(noise, Err(LogError::Open { .. })), "{noise:?}");
 }

@@ -4,6 +4,7 @@ use crate::raft::{Compaction, Demoted, HandleError, LinkFailure, Peer, PeerLink,
 use crate::single::LogError;
 use crate::testing::{LONG, intern, no_events, on_a_thread};
 use crate::{Command, ControlLog, Outcome};
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,6 +16,10 @@ use tokio::time::{sleep, timeout};
 /// Who listens at which address.
 #[derive(Debug, Default)]
 pub struct Switch {
+    /// Messages of a MiB and more that were sent.
+    pub large_sent: AtomicU64,
+    /// Those of them that are lost: every so many.
+    pub large_lost: AtomicU64,
     listeners: Mutex<BTreeMap<String, Arc<Raft<Port>>>>,
 }
 
@@ -29,6 +34,13 @@ impl PeerLink for Port {
         request: Vec<u8>,
         _deadline: Duration,
     ) -> Result<Vec<u8>, LinkFailure> {
+        if request.len() >= 1 << 20 {
+            let sent = self.0.large_sent.fetch_add(1, Ordering::Relaxed);
+            let lost = self.0.large_lost.load(Ordering::Relaxed);
+            if lost > 0 && sent % lost == 1 {
+                return Err(LinkFailure::Unknown("lost".into()));
+            }
+        }
         let listener = self.0.listeners.lock().unwrap().get(&to.address).cloned();
         let listener = listener.ok_or(LinkFailure::Unreachable("nobody listens".into()))?;
         listener.handle(request).await.map_err(|error| match error {

@@ -4,7 +4,8 @@ use super::fleet::{Fleet, committed, names};
 use crate::raft::types::Bytes;
 use crate::raft::{Compaction, Demoted, HandleError, Peer, PeerRole};
 use crate::testing::{LONG, activate, bootstrap, intern, join};
-use crate::{ControlLog, Outcome, Reason};
+use crate::{Command, ControlLog, Outcome, Reason};
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::collections::BTreeSet;
 use tokio::time::{sleep, timeout};
@@ -212,6 +213,33 @@ async fn a_peer_far_behind_catches_up_with_a_snapshot() {
     assert!(raft.state().index() >= 300);
     fleet.commit("c", intern("later")).await;
     fleet.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_many_pieces_arrives_whole_and_goes_on_where_it_was_cut() {
+    let compaction = Compaction { every: 10, keep: 0 };
+    let mut fleet = Fleet::with(&["a"], compaction).await;
+    fleet.commit("a", bootstrap()).await;
+    for batch in 0..50 {
+        let name = |i| format!("{:060}", batch * 4096 + i);
+        fleet.commit("a", Command::Intern { names: (0..4096).map(name).collect() }).await;
+    }
+    let snapshot = async {
+        while fleet.raft("a").status().purged < 45 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LONG, snapshot).await.unwrap();
+    fleet.switch.large_lost.store(3, Ordering::Relaxed);
+    let raft = fleet.start("b").await;
+    committed(fleet.admit("b", false).await);
+    let index = fleet.agree().await;
+    raft.state().wait_for(index, LONG).await.unwrap();
+    assert_eq!(raft.state().symbols_len(), 50 * 4096);
+    assert!(raft.status().snapshot >= 45, "it did not need a snapshot");
+    // Six pieces and some; a new start after each loss would be many times that.
+    let sent = fleet.switch.large_sent.load(Ordering::Relaxed);
+    assert!((6..20).contains(&sent), "{sent} pieces");
 }
 
 #[tokio::test(flavor = "multi_thread")]
