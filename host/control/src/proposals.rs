@@ -4,11 +4,12 @@
 //! no proposal can slip in unanswered while the log stops or fails. It never waits for room: a
 //! full queue refuses.
 
+use crate::claims::Claims;
 use crate::outcome::{Outcome, Reason, Subject};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
-use zepto_core::limits::{PROPOSAL_BYTES_MAX, PROPOSALS_MAX};
+use zepto_core::limits::PROPOSALS_MAX;
 
 /// An entry that wants to be in the log.
 #[derive(Debug)]
@@ -30,9 +31,7 @@ pub(crate) struct Proposals {
 struct Inner {
     waiting: VecDeque<Proposal>,
     /// Of what waits and what is being written.
-    bytes: usize,
-    /// Subjects of what waits and what is being written.
-    claims: BTreeSet<Subject>,
+    claims: Claims,
     /// Set once, when nothing more is taken in.
     over: Option<Reason>,
 }
@@ -52,16 +51,9 @@ impl Proposals {
         if let Some(over) = &inner.over {
             return Err(over.clone());
         }
-        if let Some(subject) = subjects.iter().find(|subject| inner.claims.contains(subject)) {
-            return Err(Reason::InFlight(subject.clone()));
-        }
-        let bytes_held = inner.bytes + bytes.len();
-        if inner.waiting.len() >= PROPOSALS_MAX || bytes_held > PROPOSAL_BYTES_MAX {
-            return Err(Reason::Overloaded);
-        }
+        let full = inner.waiting.len() >= PROPOSALS_MAX;
+        inner.claims.take(bytes.len(), &subjects, full)?;
         let (answer, outcome) = oneshot::channel();
-        inner.bytes = bytes_held;
-        inner.claims.extend(subjects.iter().cloned());
         inner.waiting.push_back(Proposal { bytes, subjects, answer });
         self.ready.notify_one();
         Ok(outcome)
@@ -131,9 +123,6 @@ impl Proposals {
 
 impl Inner {
     fn release(&mut self, proposal: &Proposal) {
-        self.bytes -= proposal.bytes.len();
-        for subject in &proposal.subjects {
-            self.claims.remove(subject);
-        }
+        self.claims.release(proposal.bytes.len(), &proposal.subjects);
     }
 }

@@ -6,13 +6,13 @@
 //! this order: topology, view, position; who has seen a position finds the rest at least as new.
 
 use crate::entry::{self, DecodeError};
+use crate::watch;
 use arc_swap::ArcSwap;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::sync::watch;
 use zepto_core::topology::{Applied, Command, Event, Topology};
 use zepto_core::view::View;
 
@@ -39,6 +39,14 @@ pub enum ApplyError {
         /// The index that comes next.
         expected: u64,
         /// The index that came.
+        index: u64,
+    },
+    /// A whole topology that does not lead on from what is applied.
+    #[error("a topology as of entry {index} came after entry {applied}")]
+    Backwards {
+        /// The index that is applied.
+        applied: u64,
+        /// The index of the topology that came.
         index: u64,
     },
     /// The bytes are no entry of this version.
@@ -168,10 +176,20 @@ impl State {
     /// The deadline passed, or the log's loop has ended.
     pub async fn wait_for(&self, index: u64, deadline: Duration) -> Result<Position, WaitError> {
         let mut position = self.position.clone();
-        let reached = position.wait_for(|position| position.index >= index);
+        let reached = async {
+            loop {
+                let now = *position.borrow();
+                if now.index >= index {
+                    return Ok(now);
+                }
+                position.wait().await?;
+            }
+        };
         match tokio::time::timeout(deadline, reached).await {
-            Ok(Ok(position)) => Ok(*position),
-            Ok(Err(_)) => Err(WaitError::Ended { wanted: index, applied: self.index() }),
+            Ok(Ok(position)) => Ok(position),
+            Ok(Err(watch::Closed)) => {
+                Err(WaitError::Ended { wanted: index, applied: self.index() })
+            }
             Err(_) => Err(WaitError::Deadline { wanted: index, applied: self.index() }),
         }
     }
@@ -221,6 +239,36 @@ impl Applier {
         Ok(applied)
     }
 
+    /// Passes over the entry that comes next, which consensus keeps for itself.
+    pub(crate) fn pass(&mut self, index: u64) -> Result<(), ApplyError> {
+        let topology = &self.state.topology;
+        let mut topology = topology.write().unwrap_or_else(PoisonError::into_inner);
+        let expected = topology.placement.index + 1;
+        if index != expected {
+            return Err(ApplyError::Gap { expected, index });
+        }
+        topology.pass(index);
+        Ok(())
+    }
+
+    /// Puts a whole topology in place of all entries up to its index, and publishes it. The events
+    /// of those entries are told nowhere on this node.
+    pub(crate) fn restore(&mut self, restored: Topology) -> Result<(), ApplyError> {
+        self.publish();
+        {
+            let topology = &self.state.topology;
+            let mut topology = topology.write().unwrap_or_else(PoisonError::into_inner);
+            let (applied, index) = (topology.placement.index, restored.placement.index);
+            if index < applied {
+                return Err(ApplyError::Backwards { applied, index });
+            }
+            *topology = restored;
+        }
+        self.view_is_old = true;
+        self.publish();
+        Ok(())
+    }
+
     /// Publishes all that was applied: view, then position, then events.
     pub(crate) fn publish(&mut self) {
         self.publish_quietly();
@@ -254,7 +302,7 @@ impl Applier {
             self.view_is_old = false;
         }
         self.state.symbols.store(symbols, Ordering::Release);
-        self.position.send_replace(position);
+        self.position.replace(position);
     }
 }
 

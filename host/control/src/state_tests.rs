@@ -120,3 +120,39 @@ fn waiting_ends_at_the_deadline_and_when_the_log_ends() {
         assert_eq!(state.wait_for(3, LONG).await.map(|p| p.index), Ok(3), "what is there stays");
     });
 }
+
+#[test]
+fn an_entry_that_is_passed_over_has_an_index_and_routes_nothing() {
+    let (state, mut applier) = State::new(no_events());
+    apply_all(&mut applier, &first_entries());
+    let (view, hash) = (state.view(), state.hash());
+    assert_eq!(applier.pass(5), Err(ApplyError::Gap { expected: 4, index: 5 }));
+    applier.pass(4).unwrap();
+    applier.publish();
+    assert_eq!(state.index(), 4);
+    assert_ne!(state.hash(), hash);
+    assert!(Arc::ptr_eq(&state.view(), &view));
+    applier.apply_entry(5, &bytes(&intern("A"))).unwrap();
+}
+
+#[test]
+fn a_whole_topology_takes_the_place_of_its_entries_and_never_leads_back() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&told);
+    let (ahead, mut applier) = State::new(no_events());
+    apply_all(&mut applier, &first_entries());
+    apply_all(&mut applier, &[intern("A")]);
+    let topology = ahead.with_topology(Clone::clone);
+
+    let (state, mut behind) =
+        State::new(Box::new(move |index, _| sink.lock().unwrap().push(index)));
+    apply_all(&mut behind, &[bootstrap()]);
+    let older = state.with_topology(Clone::clone);
+    behind.restore(topology).unwrap();
+    assert_eq!(state.position(), ahead.position());
+    assert_eq!((state.symbols_len(), state.view().index()), (1, 4));
+    assert_eq!(behind.restore(older), Err(ApplyError::Backwards { applied: 4, index: 1 }));
+    assert_eq!(state.index(), 4);
+    apply_all(&mut behind, &[intern("B")]);
+    assert_eq!(*told.lock().unwrap(), [1, 5], "its entries are told nowhere");
+}

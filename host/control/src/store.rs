@@ -16,8 +16,8 @@ use zepto_core::limits::LOG_CACHE_BYTES;
 /// Version of the tables below.
 const FORMAT: u64 = 1;
 const ENTRIES: TableDefinition<u64, (u64, &[u8])> = TableDefinition::new("entries");
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-const META_FORMAT: &str = "format";
+pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+pub(crate) const META_FORMAT: &str = "format";
 const META_LAST_INDEX: &str = "last_index";
 const META_LAST_HASH: &str = "last_hash";
 
@@ -54,7 +54,7 @@ pub enum LogError {
     #[error("the disk under the control log: {0}")]
     Disk(#[source] Box<redb::Error>),
     /// Written by another version of zepto.
-    #[error("the control log has format {0}, this build knows format {FORMAT}")]
+    #[error("the control log has format {0}, which is not the one that this build keeps here")]
     Format(u64),
     /// An entry is missing in the middle.
     #[error("the control log is damaged: entry {found} follows entry {}", .expected - 1)]
@@ -81,10 +81,16 @@ pub enum LogError {
     /// An entry cannot be applied.
     #[error("the control log is damaged: {0}")]
     Apply(#[from] ApplyError),
+    /// Something beside the entries is not what was written.
+    #[error("the control log is damaged: {0}")]
+    Damaged(String),
+    /// Consensus could not start from what is there, or has ended.
+    #[error("consensus on the control log: {0}")]
+    Consensus(String),
 }
 
 impl LogError {
-    fn disk(error: impl Into<redb::Error>) -> Self {
+    pub(crate) fn disk(error: impl Into<redb::Error>) -> Self {
         Self::Disk(Box::new(error.into()))
     }
 }
@@ -98,36 +104,14 @@ pub(crate) struct Store {
 impl Store {
     /// Creates an empty log. It appears under its name only when it is whole.
     pub fn create(path: &Path) -> Result<Self, LogError> {
-        let fail = |source| LogError::Create { path: path.to_owned(), source };
-        if path.try_exists().map_err(fail)? {
-            return Err(LogError::Exists(path.to_owned()));
-        }
-        // What a crash left here was never a log under its own name.
-        let unborn = path.with_extension("new");
-        match fs::remove_file(&unborn) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
-            _ => {}
-        }
-        let database =
-            builder().create(&unborn).map_err(|error| open_error(&unborn, &error.into()))?;
-        let store = Self::init(database)?;
-        fs::rename(&unborn, path).map_err(fail)?;
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let directory = fs::File::open(directory.unwrap_or(Path::new("."))).map_err(fail)?;
-        directory.sync_all().map_err(fail)?;
-        Ok(store)
+        create_database(path, Self::init)
     }
 
     /// Opens a log that exists.
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let fail = |error: redb::Error| open_error(path, &error);
-        let database = builder().open(path).map_err(|error| fail(error.into()))?;
-        let read = database.begin_read().map_err(|error| fail(error.into()))?;
-        let meta = read.open_table(META).map_err(|error| fail(error.into()))?;
-        match meta.get(META_FORMAT).map_err(LogError::disk)?.map(|format| format.value()) {
-            Some(FORMAT) => Ok(Self { database }),
-            format => Err(LogError::Format(format.unwrap_or(0))),
-        }
+        let database = open_database(path)?;
+        check_format(&database, FORMAT)?;
+        Ok(Self { database })
     }
 
     /// An empty log on any storage that redb can use.
@@ -253,20 +237,69 @@ impl Store {
         Ok(entries)
     }
 
-    /// One durable transaction: all of it is on disk when this returns, or none of it ever is
-    /// unless the error came from the commit itself.
     fn write(
         &self,
         change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), LogError> {
-        let mut transaction = self.database.begin_write().map_err(LogError::disk)?;
-        transaction.set_durability(Durability::Immediate).map_err(LogError::disk)?;
-        change(&transaction).map_err(LogError::disk)?;
-        transaction.commit().map_err(LogError::disk)
+        write_durable(&self.database, change)
     }
 }
 
-fn builder() -> Builder {
+/// Makes a file that `init` fills. It appears under its name only when it is whole.
+pub(crate) fn create_database<T>(
+    path: &Path,
+    init: impl FnOnce(Database) -> Result<T, LogError>,
+) -> Result<T, LogError> {
+    let fail = |source| LogError::Create { path: path.to_owned(), source };
+    if path.try_exists().map_err(fail)? {
+        return Err(LogError::Exists(path.to_owned()));
+    }
+    // What a crash left here was never a log under its own name.
+    let unborn = path.with_extension("new");
+    match fs::remove_file(&unborn) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
+        _ => {}
+    }
+    let database = builder().create(&unborn).map_err(|error| open_error(&unborn, &error.into()))?;
+    let made = init(database)?;
+    fs::rename(&unborn, path).map_err(fail)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = fs::File::open(directory.unwrap_or(Path::new("."))).map_err(fail)?;
+    directory.sync_all().map_err(fail)?;
+    Ok(made)
+}
+
+/// Opens a file that exists.
+pub(crate) fn open_database(path: &Path) -> Result<Database, LogError> {
+    let database = builder().open(path).map_err(|error| open_error(path, &error.into()))?;
+    let read = database.begin_read().map_err(|error| open_error(path, &error.into()))?;
+    read.open_table(META).map_err(|error| open_error(path, &error.into()))?;
+    Ok(database)
+}
+
+/// Compares the format that is noted in a file with the one that its reader knows.
+pub(crate) fn check_format(database: &Database, known: u64) -> Result<(), LogError> {
+    let read = database.begin_read().map_err(LogError::disk)?;
+    let meta = read.open_table(META).map_err(LogError::disk)?;
+    match meta.get(META_FORMAT).map_err(LogError::disk)?.map(|format| format.value()) {
+        Some(format) if format == known => Ok(()),
+        format => Err(LogError::Format(format.unwrap_or(0))),
+    }
+}
+
+/// One durable transaction: all of it is on disk when this returns, or none of it ever is unless
+/// the error came from the commit itself.
+pub(crate) fn write_durable(
+    database: &Database,
+    change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), LogError> {
+    let mut transaction = database.begin_write().map_err(LogError::disk)?;
+    transaction.set_durability(Durability::Immediate).map_err(LogError::disk)?;
+    change(&transaction).map_err(LogError::disk)?;
+    transaction.commit().map_err(LogError::disk)
+}
+
+pub(crate) fn builder() -> Builder {
     let mut builder = Builder::new();
     // A damaged page is an error at the start, not a surprise later.
     builder.set_cache_size(LOG_CACHE_BYTES).set_check_integrity_on_open(true);

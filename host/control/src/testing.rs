@@ -1,5 +1,7 @@
 //! What the tests of this crate share: commands, and a log whose worker runs.
 
+pub mod lossy;
+
 use crate::single::{LogError, Single, SingleWorker};
 use crate::state::EventSink;
 use crate::{Command, ControlLog, Outcome};
@@ -77,9 +79,13 @@ impl Running {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the node crate's part, played by the test")]
 pub fn run(worker: SingleWorker) -> JoinHandle<Result<(), LogError>> {
-    std::thread::spawn(move || worker.run())
+    on_a_thread(move || worker.run())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the node crate's part, played by the test")]
+pub fn on_a_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    std::thread::spawn(run)
 }
 
 pub fn block_on<F: Future>(future: F) -> F::Output {

@@ -167,6 +167,35 @@ pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
 /// Bytes of the log on disk that are cached in memory.
 pub const LOG_CACHE_BYTES: usize = 16 << 20;
 
+/// Voters of the control log.
+pub const VOTERS_MAX: usize = 5;
+/// Peers of the control log: its voters, and its learners, which are all other members.
+pub const LOG_PEERS_MAX: usize = MEMBERS_MAX;
+/// Entries of the control log after which it is compacted into a snapshot.
+pub const LOG_SNAPSHOT_ENTRIES: u64 = 4096;
+/// Entries that stay in the log behind a snapshot, for peers that are only a little behind.
+pub const LOG_KEEP_ENTRIES: u64 = 1024;
+/// Entries in one message from the leader of the control log.
+pub const APPEND_ENTRIES_MAX: usize = 1024;
+/// Bytes of the entries in one message from the leader, unless its first entry alone has more.
+pub const APPEND_BYTES_MAX: usize = 8 << 20;
+/// Bytes of one message between peers of the control log.
+pub const LOG_MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a snapshot of the topology.
+pub const SNAPSHOT_BYTES_MAX: usize = 256 << 20;
+/// Bytes of a snapshot in one message.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 2 << 20;
+/// Time for one chunk of a snapshot; for the last one, its installation included.
+pub const SNAPSHOT_CHUNK_MS: u64 = 30_000;
+/// Time for each MiB of log entries in a message, besides the shortest election time-out.
+pub const APPEND_MIB_MS: u64 = 250;
+/// Writes that wait for the disk under the control log.
+pub const DISK_QUEUE_MAX: usize = 1024;
+/// Messages that wait for the core of the control log.
+pub const CONSENSUS_QUEUE_MAX: u64 = 4096;
+/// Entries that are applied before they are published.
+pub const APPLY_BATCH_MAX: usize = 256;
+
 /// Connections of the admin HTTP; one more waits until one is over.
 pub const ADMIN_CONNECTIONS_MAX: usize = 32;
 /// Time for a request's head to come in.
@@ -238,6 +267,16 @@ const _: () = {
     assert!(PARTITION_BITS_DEFAULT <= PARTITION_BITS_MAX);
     assert!((LOG_ENTRY_BYTES_MAX as u32) < PAYLOAD_BYTES_MAX);
     assert!(FOLLOW_BYTES_MAX + LOG_ENTRY_BYTES_MAX < PAYLOAD_BYTES_MAX as usize);
+    assert!(APPEND_BYTES_MAX + LOG_ENTRY_BYTES_MAX < LOG_MESSAGE_BYTES_MAX);
+    assert!(LOG_MESSAGE_BYTES_MAX < PAYLOAD_BYTES_MAX as usize);
+    assert!(SNAPSHOT_CHUNK_BYTES < LOG_ENTRY_BYTES_MAX);
+    // All names, each with its length, all assignments and all members.
+    assert!(
+        SYMBOLS_MAX as usize * (SYMBOL_NAME_BYTES_MAX + 1)
+            + (1 << PARTITION_BITS_MAX) * (10 + 5 * COPIES_MAX)
+            + MEMBERS_MAX * 1024
+            < SNAPSHOT_BYTES_MAX
+    );
     assert!(PROPOSAL_BYTES_MAX >= 2 * LOG_ENTRY_BYTES_MAX);
     assert!(FOLLOW_WAIT_MS < REQUEST_DEADLINE_MS_MAX as u64);
     assert!(RANGE_ROWS_MAX * 64 < PAYLOAD_BYTES_MAX as usize);

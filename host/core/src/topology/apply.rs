@@ -24,6 +24,9 @@ pub enum Applied {
     Refused(Refused),
 }
 
+/// Stands in the chain of hashes where an entry has no bytes of its own.
+const PASSED: u64 = 0x7a65_7074_6f00_0003;
+
 type Result<T = Vec<Event>> = core::result::Result<T, Refused>;
 
 impl Topology {
@@ -41,10 +44,12 @@ impl Topology {
         }
     }
 
-    /// An entry of the log's own: it has an index, and changes nothing else.
+    /// Passes over the entry with the next index: one that consensus keeps for itself, such as a new
+    /// leader's first. It changes nothing but the index, and the hash with it.
     pub fn pass(&mut self, index: u64) {
+        debug_assert_eq!(index, self.placement.index + 1, "the log has no gaps");
         self.placement.index = index;
-        self.placement.hash = mix(self.placement.hash ^ mix(index));
+        self.placement.hash = mix(self.placement.hash ^ mix(PASSED ^ index));
     }
 
     fn dispatch(&mut self, epoch: Epoch, command: &Command) -> Result {

@@ -364,3 +364,19 @@ fn a_node_that_comes_back_empty_is_no_longer_in_sync_anywhere() {
     let node = Command::Activate { node: b, incarnation: Incarnation(2) };
     assert!(log.ok(&node).contains(&Event::Filling { node: b, partitions: 64 }));
 }
+
+#[test]
+fn an_entry_that_is_passed_over_moves_the_index_and_the_hash_and_nothing_else() {
+    let mut log = Log::new(4, 1);
+    log.active("a", 1);
+    let before = log.topology.placement.clone();
+    log.topology.pass(before.index + 1);
+    let after = &log.topology.placement;
+    assert_eq!((after.index, after.hash != before.hash), (before.index + 1, true));
+    let (index, hash) = (before.index, before.hash);
+    assert_eq!(Placement { index, hash, ..after.clone() }, before);
+    let mut again = Topology { placement: before, symbols: log.topology.symbols.clone() };
+    again.pass(index + 1);
+    assert_eq!(again.placement.hash, log.topology.placement.hash, "it is deterministic");
+    log.active("b", 1);
+}

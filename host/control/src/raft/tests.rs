@@ -1,0 +1,8 @@
+//! What the log of several voters does, in one process.
+
+mod crash;
+mod fleet;
+mod sim;
+mod suite;
+mod voters;
+mod world;
