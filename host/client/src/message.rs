@@ -7,8 +7,6 @@
 use core::fmt;
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use zepto_control::entry::Entry;
-use zepto_control::{BarrierError, Outcome, Position as LogPosition};
 use zepto_core::limits::INTERN_BATCH_MAX;
 use zepto_core::refusals::Refusals;
 use zepto_core::topology::{MemberState, Placement};
@@ -46,24 +44,12 @@ pub enum Request {
     Leg(Leg),
     /// Opens a lane over shared memory: where to meet, and with which nonce.
     Meet(LaneRequest),
-    /// A node asks to be a member. Only the log's node answers it.
+    /// A node asks to be a member. Only the log's leader answers it.
     Join(JoinRequest),
-    /// Where is the log's node?
+    /// Where is the log's leader?
     Leader,
-    /// The log's entries beyond a position, as soon as there are any or the time is up.
-    Follow {
-        /// What the asker has applied.
-        after: LogPosition,
-        /// How long the answer may wait, in milliseconds.
-        wait_ms: u32,
-    },
-    /// An entry for the log.
-    Propose {
-        /// Its encoding.
-        entry: Vec<u8>,
-    },
-    /// An index that is not below any entry committed before this request.
-    Barrier,
+    /// A message of consensus, between the nodes that keep the log.
+    Consensus(Vec<u8>),
     /// When did you last hear this incarnation of a member?
     Heard {
         /// The member.
@@ -71,6 +57,8 @@ pub enum Request {
         /// Its incarnation.
         incarnation: Incarnation,
     },
+    /// An operator's act.
+    Operate(Operation),
 }
 
 /// The answer to a request of the same name.
@@ -122,17 +110,67 @@ pub enum Response {
         /// Its address, if known.
         address: Option<String>,
     },
-    /// To [`Request::Follow`]: (index, encoding), in order and without gaps; or why what the
-    /// asker has is not in this log.
-    Entries(Result<Vec<Entry>, String>),
-    /// To [`Request::Propose`].
-    Proposed(Outcome),
-    /// To [`Request::Barrier`].
-    Barrier(Result<u64, BarrierError>),
+    /// To [`Request::Consensus`].
+    Consensus(Vec<u8>),
     /// To [`Request::Heard`]: silence in milliseconds, `None` if never heard.
     Heard {
         /// How long it has been silent, as this observer sees it.
         silent_ms: Option<u64>,
+    },
+    /// To [`Request::Operate`]: it is done.
+    Operated {
+        /// Index of the log's entry.
+        index: u64,
+    },
+}
+
+/// What an operator may ask for. Nodes are named by their text ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// A member gives everything away; it goes on until it is stopped.
+    Drain {
+        /// Which.
+        node: String,
+    },
+    /// A member that is dead is forgotten.
+    Remove {
+        /// Which.
+        node: String,
+    },
+    /// A symbol's partition is to be at a member.
+    Pin {
+        /// Table of the symbol.
+        table: u16,
+        /// The symbol.
+        symbol: String,
+        /// The member.
+        node: String,
+    },
+    /// A symbol's partition may be anywhere again.
+    Unpin {
+        /// Table of the symbol.
+        table: u16,
+        /// The symbol.
+        symbol: String,
+    },
+    /// A member's share.
+    Weight {
+        /// Which.
+        node: String,
+        /// Its new weight.
+        weight: u16,
+    },
+    /// A member's failure zone.
+    Zone {
+        /// Which.
+        node: String,
+        /// The zone, or empty.
+        zone: String,
+    },
+    /// Partitions whose last copy is gone begin anew, empty.
+    Recover {
+        /// How many there are, so that nobody accepts more than was shown.
+        partitions: u32,
     },
 }
 
@@ -185,6 +223,8 @@ pub struct JoinRequest {
     pub zone: String,
     /// The cluster its data directory belongs to, if any.
     pub cluster: Option<u128>,
+    /// The id of its file of the log.
+    pub voter: u64,
 }
 
 /// A query over the whole cluster.
@@ -332,7 +372,7 @@ pub struct Status {
     pub cluster: String,
     /// Version of the program.
     pub version: String,
-    /// Whether it keeps the log.
+    /// Whether it leads the log.
     pub leader: bool,
     /// Index of the topology it has installed.
     pub topology_index: u64,
@@ -342,6 +382,12 @@ pub struct Status {
     pub copies: u8,
     /// Partitions of the cluster.
     pub partitions: u32,
+    /// Partitions without an owner that lives: their last copy is gone.
+    pub offline: u32,
+    /// Partitions with fewer in-sync copies than declared.
+    pub short_of_copies: u32,
+    /// Partitions that are on their way to another owner, or have a copy that is.
+    pub moving: u32,
     /// Symbols of the cluster.
     pub symbols: u32,
     /// Name of the transport: `shm`.
@@ -387,6 +433,16 @@ pub struct MemberStatus {
     pub address: String,
     /// Partitions it owns.
     pub partitions: u32,
+    /// Partitions of which it holds an in-sync copy, its own among them.
+    pub copies: u32,
+    /// Partitions of which a copy is being filled here.
+    pub filling: u32,
+    /// Weight of its share.
+    pub weight: u16,
+    /// Failure zone, or empty.
+    pub zone: String,
+    /// Whether it votes on the log.
+    pub votes: bool,
 }
 
 /// What one shard did since it started.
@@ -454,8 +510,16 @@ pub struct HeartbeatCounters {
 pub struct LogCounters {
     /// Index of the last applied entry.
     pub applied_index: u64,
-    /// Durable transactions since the start; `None` where another node keeps the log.
-    pub transactions: Option<u64>,
+    /// Durable transactions since the start.
+    pub transactions: u64,
+    /// The term that this node is in.
+    pub term: u64,
+    /// How many vote.
+    pub voters: u32,
+    /// Whether this node knows a leader.
+    pub has_leader: bool,
+    /// Messages to others about the log that brought no usable answer.
+    pub calls_failed: u64,
 }
 
 /// Bytes that are no message of this version.

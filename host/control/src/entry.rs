@@ -11,7 +11,7 @@ use zepto_core::topology::Command;
 pub type Entry = (u64, Vec<u8>);
 
 /// The version that this build writes, and the only one it reads.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Why a command cannot be an entry. It was not proposed; do not try again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
-use zepto_core::topology::{Handover, Topology};
+use zepto_core::topology::{Change, Topology, What};
 use zepto_core::{Epoch, Incarnation, NodeId, PartitionId};
 
 fn every_command() -> Vec<(Command, &'static str)> {
@@ -10,7 +10,7 @@ fn every_command() -> Vec<(Command, &'static str)> {
     vec![
         (
             Command::Bootstrap { cluster: 0x0123_4567_89ab_cdef, bits: 12, copies: 2 },
-            "01 00 ef9bafcdf8acd19101 0c 02",
+            "02 00 ef9bafcdf8acd19101 0c 02",
         ),
         (
             Command::Join {
@@ -21,32 +21,29 @@ fn every_command() -> Vec<(Command, &'static str)> {
                 weight: 200,
                 zone: "z".into(),
             },
-            "01 01 02 6e31 ac02 04 683a3730 04 c801 01 7a",
+            "02 01 02 6e31 ac02 04 683a3730 04 c801 01 7a",
         ),
-        (Command::Activate { node, incarnation }, "01 02 07 ac02"),
-        (Command::Leave { node, incarnation }, "01 03 07 ac02"),
-        (Command::Bury { node, incarnation }, "01 04 07 ac02"),
+        (Command::Activate { node, incarnation }, "02 02 07 ac02"),
+        (Command::Leave { node, incarnation }, "02 03 07 ac02"),
+        (Command::Bury { node, incarnation }, "02 04 07 ac02"),
         (
-            Command::HandOver {
+            Command::Change {
                 node,
                 incarnation,
-                handovers: vec![Handover {
-                    partition: PartitionId(4095),
-                    epoch: Epoch(9),
-                    to: NodeId(2),
-                }],
+                changes: vec![
+                    Change { partition: PartitionId(4095), epoch: Epoch(9), what: What::Fill(NodeId(2)) },
+                    Change { partition: PartitionId(1), epoch: Epoch(128), what: What::Renew },
+                ],
             },
-            "01 05 07 ac02 01 ff1f 09 02",
+            "02 05 07 ac02 02 ff1f 09 00 02 01 8001 05",
         ),
-        (
-            Command::Reassign {
-                partition: PartitionId(1),
-                epoch: Epoch(128),
-                copies: vec![NodeId(1), NodeId(2)],
-            },
-            "01 06 01 8001 02 01 02",
-        ),
-        (Command::Intern { names: vec!["BTC".into(), "ä".into()] }, "01 07 02 03 425443 02 c3a4"),
+        (Command::Intern { names: vec!["BTC".into(), "ä".into()] }, "02 06 02 03 425443 02 c3a4"),
+        (Command::Pin { partition: PartitionId(300), node }, "02 07 ac02 07"),
+        (Command::Unpin { partition: PartitionId(300) }, "02 08 ac02"),
+        (Command::Weight { node, weight: 200 }, "02 09 07 c801"),
+        (Command::Zone { node, zone: "z".into() }, "02 0a 07 01 7a"),
+        (Command::Remove { node }, "02 0b 07"),
+        (Command::Recover { partitions: 300 }, "02 0c ac02"),
     ]
 }
 
@@ -58,9 +55,14 @@ fn number(command: &Command) -> usize {
         Command::Activate { .. } => 2,
         Command::Leave { .. } => 3,
         Command::Bury { .. } => 4,
-        Command::HandOver { .. } => 5,
-        Command::Reassign { .. } => 6,
-        Command::Intern { .. } => 7,
+        Command::Change { .. } => 5,
+        Command::Intern { .. } => 6,
+        Command::Pin { .. } => 7,
+        Command::Unpin { .. } => 8,
+        Command::Weight { .. } => 9,
+        Command::Zone { .. } => 10,
+        Command::Remove { .. } => 11,
+        Command::Recover { .. } => 12,
     }
 }
 
@@ -77,14 +79,14 @@ fn the_bytes_of_every_command_are_pinned() {
         assert_eq!(hex(&bytes), pinned.replace(' ', ""), "{command:?}");
         assert_eq!(decode(&bytes).as_ref(), Ok(command));
     }
-    assert_eq!(commands.len(), 8);
+    assert_eq!(commands.len(), 13);
 }
 
 #[test]
 fn what_is_no_entry_says_why() {
     let good = encode(&Command::Intern { names: vec!["A".into()] }).unwrap();
     assert_eq!(decode(&[]), Err(DecodeError::Empty));
-    assert_eq!(decode(&[2, 7, 0]), Err(DecodeError::Version(2)));
+    assert_eq!(decode(&[1, 7, 0]), Err(DecodeError::Version(1)));
     let too_large = vec![VERSION; LOG_ENTRY_BYTES_MAX + 1];
     assert_eq!(decode(&too_large), Err(DecodeError::TooLarge(LOG_ENTRY_BYTES_MAX + 1)));
     for cut in 1..good.len() {

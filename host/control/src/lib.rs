@@ -62,6 +62,20 @@ use core::future::Future;
 use core::time::Duration;
 use std::sync::Arc;
 
+impl<L: ControlLog> ControlLog for Arc<L> {
+    async fn propose(&self, command: Command, deadline: Duration) -> Outcome {
+        L::propose(self, command, deadline).await
+    }
+
+    async fn read_barrier(&self, deadline: Duration) -> Result<u64, BarrierError> {
+        L::read_barrier(self, deadline).await
+    }
+
+    fn state(&self) -> &Arc<State> {
+        L::state(self)
+    }
+}
+
 /// The log of decisions, as the rest of the host sees it. The contract is in the crate's
 /// documentation.
 ///

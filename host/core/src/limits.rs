@@ -13,6 +13,8 @@ pub const MEMBERS_MAX: usize = 1024;
 pub const SHARDS_MAX: u16 = 16;
 /// Copies of a partition, the owner included.
 pub const COPIES_MAX: usize = 4;
+/// Copies unless the cluster was bootstrapped otherwise.
+pub const COPIES_DEFAULT: u8 = 2;
 /// In-sync members of a partition: one more while a copy moves.
 pub const IN_SYNC_MAX: usize = COPIES_MAX + 1;
 /// Partitions that one entry of the log may change; more take another entry.

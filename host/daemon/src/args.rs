@@ -120,6 +120,10 @@ pub struct RunArgs {
     /// A new cluster has 2^BITS partitions [default: 12]
     #[arg(long, value_name = "BITS")]
     partition_bits: Option<u8>,
+    /// Copies of every partition in a new cluster: 1 to 4 [default: 2]. A tick is acknowledged once
+    /// so many nodes have it, so a single node needs 1
+    #[arg(long, value_name = "N")]
+    copies: Option<u8>,
     /// Print the configuration in force and exit
     #[arg(long)]
     pub print_config: bool,
@@ -155,6 +159,7 @@ impl RunArgs {
         let named = |name| if name == "fast" { ProfileName::Fast } else { ProfileName::Default };
         set(&mut config.heartbeat.profile, self.profile.as_deref().map(named));
         set(&mut config.cluster.partition_bits, self.partition_bits);
+        set(&mut config.cluster.copies, self.copies);
         config.insecure_bind |= self.insecure_bind;
         if config.node_id.is_empty() {
             config.node_id = rustix::system::uname().nodename().to_string_lossy().into_owned();

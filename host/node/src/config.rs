@@ -7,10 +7,11 @@ use crate::size::Size;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use zepto_control::raft::Times;
 use zepto_core::detect::Profile;
 use zepto_core::limits::{
-    CONFIG_BYTES_MAX, NODE_NAME_BYTES_MAX, PARTITION_BITS_DEFAULT, PARTITION_BITS_MAX, SEEDS_MAX,
-    SHARDS_MAX, WEIGHT_DEFAULT, WEIGHT_MAX,
+    CONFIG_BYTES_MAX, COPIES_DEFAULT, COPIES_MAX, NODE_NAME_BYTES_MAX, PARTITION_BITS_DEFAULT,
+    PARTITION_BITS_MAX, SEEDS_MAX, SHARDS_MAX, WEIGHT_DEFAULT, WEIGHT_MAX,
 };
 
 /// What `admin` says when there is no admin HTTP.
@@ -68,7 +69,8 @@ pub struct Config {
 pub struct ClusterConfig {
     /// 2^bits partitions.
     pub partition_bits: u8,
-    /// Declared copies of every partition. Only 1 in this version.
+    /// Declared copies of every partition: 1 to 4. Ticks are acknowledged once so many nodes have
+    /// them.
     pub copies: u8,
 }
 
@@ -147,7 +149,7 @@ impl Default for Config {
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        Self { partition_bits: PARTITION_BITS_DEFAULT, copies: 1 }
+        Self { partition_bits: PARTITION_BITS_DEFAULT, copies: COPIES_DEFAULT }
     }
 }
 
@@ -158,6 +160,14 @@ impl Default for IdleConfig {
 }
 
 impl ProfileName {
+    /// The times of consensus that go with it.
+    pub const fn times(self) -> Times {
+        match self {
+            Self::Default => Times::DEFAULT,
+            Self::Fast => Times::FAST,
+        }
+    }
+
     /// The times of the profile.
     pub const fn profile(self) -> Profile {
         match self {
@@ -256,8 +266,9 @@ impl Config {
         value("cluster.partition_bits", (1..=PARTITION_BITS_MAX).contains(&bits), || {
             format!("1 to {PARTITION_BITS_MAX}")
         })?;
-        value("cluster.copies", self.cluster.copies == 1, || {
-            "this version keeps one copy; replication comes with agreement".into()
+        let copies = usize::from(self.cluster.copies);
+        value("cluster.copies", (1..=COPIES_MAX).contains(&copies), || {
+            format!("1 to {COPIES_MAX}")
         })?;
         value("memory", self.memory.0 >= 1 << 20, || "at least 1MiB".into())?;
         value("join_timeout_ms", self.join_timeout_ms > 0, || "more than 0".into())?;
@@ -350,7 +361,7 @@ mod tests {
             ("plugins", |c| c.plugins = vec!["k8s.wasm".into()]),
             ("shards", |c| c.shards = 3),
             ("weight", |c| c.weight = 1001),
-            ("cluster.copies", |c| c.cluster.copies = 2),
+            ("cluster.copies", |c| c.cluster.copies = 5),
             ("memory", |c| c.memory = Size(1)),
         ];
         for (key, spoil) in cases {

@@ -1,25 +1,25 @@
-//! How a starting node comes to its log: it resumes its own, bootstraps a cluster, or joins one.
+//! How a starting node comes to its log: it goes on with its own file, bootstraps a cluster, or joins
+//! one.
 
 use crate::config::Config;
-use crate::join;
+use crate::join::{self, Membership};
 use crate::life::Life;
-use crate::link::Link;
+use crate::link::{Link, Log};
 use crate::service::Service;
 use crate::start_error::StartError;
 use crate::wire::Wire;
 use core::time::Duration;
-use std::sync::Arc;
 use tokio::sync::watch;
 use zepto_client::message::JoinRequest;
-use zepto_client::real::{random, random_128};
+use zepto_client::real::random_128;
 use zepto_control::datadir::DataDir;
-use zepto_control::follower::Follower;
-use zepto_control::single::{Single, SingleWorker};
+use zepto_control::raft::{DiskWorker, Raft};
 use zepto_control::state::EventSink;
-use zepto_control::{AnyLog, Command, ControlLog, Outcome};
+use zepto_control::{Command, ControlLog, Outcome, Reason};
 use zepto_core::NodeId;
 use zepto_core::limits::PROPOSE_MS;
 use zepto_core::topology::Event;
+use zepto_rpc::Peers;
 
 /// Time for the log to take what a starting node proposes.
 const PROPOSE_WITHIN: Duration = Duration::from_millis(PROPOSE_MS);
@@ -30,8 +30,7 @@ const CATCH_UP_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) struct Entered {
     pub node: NodeId,
     pub cluster: u128,
-    pub log: AnyLog<Link>,
-    pub keeper: Option<Arc<Single>>,
+    pub log: Log,
 }
 
 type Fail = watch::Sender<Option<String>>;
@@ -41,22 +40,56 @@ pub(crate) async fn enter<T: Wire>(
     config: &Config,
     data_dir: &mut DataDir,
     service: &Service<T>,
+    consensus: Peers,
     fail: &Fail,
     life: &mut Life,
 ) -> Result<Entered, StartError> {
     let seeds = others(config, service);
-    let resumes = data_dir.has_log()?;
-    if resumes || seeds.is_empty() {
-        if !resumes && let Some(cluster) = data_dir.cluster() {
-            return Err(StartError::Refused(format!(
-                "{} belongs to cluster {cluster:032x}, whose log another node keeps; give --seed \
-                 with the address of one of its members",
-                data_dir.path().display()
-            )));
-        }
-        return keep(config, data_dir, service, resumes, fail, life).await;
+    let known = data_dir.cluster();
+    let path = data_dir.log_path();
+    let (name, address) = (service.name.clone(), service.address.clone());
+    let times = config.heartbeat.profile.times();
+    let opened = tokio::task::spawn_blocking(move || {
+        Raft::open(&path, (&name, &address), Link::new(consensus), times, events())
+    });
+    let opened = opened.await.map_err(|error| StartError::Log(error.to_string()))?;
+    let (unstarted, worker) = opened.map_err(|error| StartError::Log(error.to_string()))?;
+    let fresh = unstarted.is_fresh();
+    if fresh && seeds.is_empty() && let Some(cluster) = known {
+        return Err(StartError::Refused(format!(
+            "{} belongs to cluster {cluster:032x}, but its log is gone; give --seed with the \
+             address of one of its members",
+            data_dir.path().display()
+        )));
     }
-    follow(config, data_dir, service, &seeds, fail, life).await
+    run_worker(worker, fail.clone(), life)?;
+    let started = unstarted.start().await;
+    let log = started.map_err(|error| StartError::Log(error.to_string()))?;
+    life.keep_log(log.clone());
+    watch_log(log.clone(), fail.clone(), life);
+    if service.raft.set(log.clone()).is_err() {
+        return Err(StartError::Log("opened twice".into()));
+    }
+    if fresh && seeds.is_empty() {
+        bootstrap(config, &log).await?;
+    }
+    let request = request(config, service, known, log.id());
+    let within = Duration::from_millis(config.join_timeout_ms);
+    let joined = join::join(&log, &service.peers, &seeds, &request, within).await?;
+    settle(data_dir, &log, joined).await
+}
+
+/// Waits until the membership shows here, and notes the cluster.
+async fn settle(
+    data_dir: &mut DataDir,
+    log: &Log,
+    joined: Membership,
+) -> Result<Entered, StartError> {
+    let Membership { node, cluster, index } = joined;
+    data_dir.set_cluster(cluster)?;
+    let caught_up = log.state().wait_for(index, CATCH_UP_WITHIN).await;
+    caught_up.map_err(|error| StartError::Log(error.to_string()))?;
+    Ok(Entered { node, cluster, log: log.clone() })
 }
 
 /// The seeds that are not this node itself: a list may be the same for all nodes.
@@ -65,44 +98,21 @@ fn others<T: Wire>(config: &Config, service: &Service<T>) -> Vec<String> {
     config.seeds.iter().filter(own).cloned().collect()
 }
 
-/// This node keeps the log: an old one, or that of a new cluster.
-async fn keep<T: Wire>(
-    config: &Config,
-    data_dir: &mut DataDir,
-    service: &Service<T>,
-    resumes: bool,
-    fail: &Fail,
-    life: &mut Life,
-) -> Result<Entered, StartError> {
-    let path = data_dir.log_path();
-    let opened = tokio::task::spawn_blocking(move || {
-        if resumes { Single::open(&path, events()) } else { Single::create(&path, events()) }
-    });
-    let opened = opened.await.map_err(|error| StartError::Log(error.to_string()))?;
-    let (keeper, worker) = opened.map_err(|error| StartError::Log(error.to_string()))?;
-    life.keep_log(Arc::clone(&keeper));
-    run_keeper(worker, fail.clone(), life)?;
-    // A first start that was interrupted left an empty log.
-    if keeper.state().index() == 0 {
-        let cluster = random_128();
-        let command = Command::Bootstrap {
-            cluster,
-            bits: config.cluster.partition_bits,
-            copies: config.cluster.copies,
-        };
-        propose(&keeper, command).await?;
-        tracing::info!(cluster = format!("{cluster:032x}"), "bootstrapped a new cluster");
-    }
-    let cluster = keeper.state().view().placement().cluster;
-    data_dir.set_cluster(cluster)?;
-    let join = request(config, service, Some(cluster));
-    propose(&keeper, command_of(join)).await?;
-    let node = keeper.state().view().placement().member_named(&service.name).map(|m| m.id);
-    let node = node.ok_or_else(|| StartError::Log("joined, but not there".into()))?;
-    Ok(Entered { node, cluster, log: AnyLog::Single(Arc::clone(&keeper)), keeper: Some(keeper) })
+/// Makes the log a new cluster's, with this node as its only voter.
+async fn bootstrap(config: &Config, log: &Log) -> Result<(), StartError> {
+    log.bootstrap().await.map_err(|why| StartError::Log(why.to_string()))?;
+    let cluster = random_128();
+    let command = Command::Bootstrap {
+        cluster,
+        bits: config.cluster.partition_bits,
+        copies: config.cluster.copies,
+    };
+    propose(log, command).await?;
+    tracing::info!(cluster = format!("{cluster:032x}"), "bootstrapped a new cluster");
+    Ok(())
 }
 
-fn run_keeper(worker: SingleWorker, fail: Fail, life: &mut Life) -> Result<(), StartError> {
+fn run_worker(worker: DiskWorker, fail: Fail, life: &mut Life) -> Result<(), StartError> {
     life.thread("zepto-log", move |_stop| {
         if let Err(error) = worker.run() {
             fail.send_replace(Some(format!("the control log failed: {error}")));
@@ -110,35 +120,24 @@ fn run_keeper(worker: SingleWorker, fail: Fail, life: &mut Life) -> Result<(), S
     })
 }
 
-/// Another node keeps the log.
-async fn follow<T: Wire>(
-    config: &Config,
-    data_dir: &mut DataDir,
-    service: &Service<T>,
-    seeds: &[String],
-    fail: &Fail,
-    life: &mut Life,
-) -> Result<Entered, StartError> {
-    let within = Duration::from_millis(config.join_timeout_ms);
-    let request = request(config, service, data_dir.cluster());
-    let joined = join::join(&service.peers, seeds, &request, within).await?;
-    data_dir.set_cluster(joined.cluster)?;
-    let known = seeds.to_vec();
-    let link = Link::new(service.peers.clone(), joined.leader, move || known.clone());
-    let (follower, worker) = Follower::new(link, random(), events());
-    let fail = fail.clone();
+/// A node whose consensus has ended knows nothing new any more: it must not go on.
+fn watch_log(log: Log, fail: Fail, life: &mut Life) {
     life.spawn(async move {
-        if let Err(error) = worker.run(core::future::pending()).await {
-            fail.send_replace(Some(format!("cannot follow the control log: {error}")));
+        match log.ended().await {
+            Reason::Stopped => {}
+            why => {
+                fail.send_replace(Some(format!("the control log failed: {why}")));
+            }
         }
     });
-    let caught_up = follower.state().wait_for(joined.index, CATCH_UP_WITHIN).await;
-    caught_up.map_err(|error| StartError::Log(error.to_string()))?;
-    let log = AnyLog::Follower(follower);
-    Ok(Entered { node: joined.node, cluster: joined.cluster, log, keeper: None })
 }
 
-fn request<T: Wire>(config: &Config, service: &Service<T>, cluster: Option<u128>) -> JoinRequest {
+fn request<T: Wire>(
+    config: &Config,
+    service: &Service<T>,
+    cluster: Option<u128>,
+    voter: u64,
+) -> JoinRequest {
     JoinRequest {
         name: service.name.clone(),
         incarnation: service.incarnation,
@@ -147,16 +146,23 @@ fn request<T: Wire>(config: &Config, service: &Service<T>, cluster: Option<u128>
         weight: config.weight,
         zone: config.zone.clone(),
         cluster,
+        voter,
     }
 }
 
 /// The membership that a request asks for.
-pub(crate) fn command_of(request: JoinRequest) -> Command {
-    let JoinRequest { name, incarnation, address, shards, weight, zone, cluster: _ } = request;
-    Command::Join { name, incarnation, address, shards, weight, zone }
+pub(crate) fn command_of(request: &JoinRequest) -> Command {
+    Command::Join {
+        name: request.name.clone(),
+        incarnation: request.incarnation,
+        address: request.address.clone(),
+        shards: request.shards,
+        weight: request.weight,
+        zone: request.zone.clone(),
+    }
 }
 
-async fn propose(log: &Single, command: Command) -> Result<(), StartError> {
+async fn propose(log: &Log, command: Command) -> Result<(), StartError> {
     match log.propose(command, PROPOSE_WITHIN).await {
         Outcome::Committed { .. } => Ok(()),
         Outcome::Refused { why, .. } => Err(StartError::Log(why.to_string())),
@@ -170,7 +176,10 @@ fn events() -> EventSink {
         for event in events {
             match &event {
                 Event::DataLost { node, partitions } => tracing::error!(
-                    index, %node, partitions, "DATA LOST: an owner came back empty"
+                    index, %node, partitions, "DATA LOST: their last copy is gone; they begin empty"
+                ),
+                Event::Offline { node, partitions } => tracing::error!(
+                    index, %node, partitions, "OFFLINE: nobody else has a copy that is in sync"
                 ),
                 Event::Dead(node, incarnation) => {
                     tracing::warn!(index, %node, %incarnation, "DEAD");

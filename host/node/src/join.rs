@@ -1,16 +1,18 @@
-//! How a node becomes a member: it asks a seed where the log is, and the log's node lets it in.
+//! How a node becomes a member: it asks somebody where the log is led, and the leader lets it in: as
+//! a peer of the log first, so that it learns what is decided, and then as a member.
 //!
 //! One text id is one living node. A newcomer with the id of a member that still answers is
 //! refused; one whose predecessor is gone takes its place as a new incarnation.
 
 use crate::enter::command_of;
-use crate::link::leader_known_by;
+use crate::link::{Log, leader_known_by};
 use crate::service::{Joined, refused};
 use crate::start_error::StartError;
 use core::time::Duration;
 use tokio::time::{Instant, sleep};
 use zepto_client::message::{JoinRequest, Request, Response};
 use zepto_client::{ClientError, ask};
+use zepto_control::raft::Peer;
 use zepto_control::{ControlLog, Outcome, Reason};
 use zepto_core::detect::Opinion;
 use zepto_core::topology::{Member, MemberState};
@@ -27,41 +29,45 @@ const SEED_WITHIN: Duration = Duration::from_secs(2);
 /// Pause between two rounds over the seeds.
 const SEED_PAUSE: Duration = Duration::from_millis(200);
 
-/// The log's node's side: checks that the id is free and proposes the membership.
+/// The leader's side: checks that the id is free, lets the newcomer's log follow, and proposes the
+/// membership. `joined` is what this node is itself, once it is a member.
 pub(crate) async fn welcome<T: Transport>(
-    joined: &Joined<T>,
+    log: &Log,
+    joined: Option<&Joined<T>>,
     peers: &Peers,
     request: JoinRequest,
 ) -> Result<Response, Failure> {
-    if joined.keeper.is_none() {
-        let address = match &joined.log {
-            zepto_control::AnyLog::Follower(follower) => Some(follower.link().leader()),
-            zepto_control::AnyLog::Single(_) => None,
-        };
-        return Ok(Response::Leader { address });
+    if !log.is_leader() {
+        return Ok(Response::Leader { address: log.leader().map(|leader| leader.address) });
     }
-    if let Some(theirs) = request.cluster.filter(|cluster| *cluster != joined.cluster) {
+    let cluster = log.state().view().placement().cluster;
+    if let Some(theirs) = request.cluster.filter(|theirs| *theirs != cluster) {
         let text = format!(
-            "its data directory belongs to cluster {theirs:032x}, this is cluster {:032x}",
-            joined.cluster
+            "its data directory belongs to cluster {theirs:032x}, this is cluster {cluster:032x}"
         );
         return Err(refused(Refusal::Malformed, &text));
     }
-    let state = joined.log.state();
-    let view = state.view();
+    let view = log.state().view();
     if let Some(member) = view.placement().member_named(&request.name)
+        && member.incarnation != request.incarnation
         && let Some(text) = still_lives(joined, peers, member).await
     {
         return Err(refused(Refusal::LimitReached, &text));
     }
-    let name = request.name.clone();
-    let command = command_of(request);
-    match joined.log.propose(command, PROPOSE_WITHIN).await {
-        Outcome::Committed { index } => {
-            let node = state.view().placement().member_named(&name).map(|member| member.id);
-            let node = node.ok_or_else(|| Failure::Unknown("joined, but not there".into()))?;
-            Ok(Response::Joined { node, cluster: joined.cluster, index })
-        }
+    let (name, address) = (request.name.clone(), request.address.clone());
+    let peer = Peer { id: request.voter, name: name.clone(), address };
+    let admitted = log.admit(peer, true, PROPOSE_WITHIN).await;
+    committed(admitted)?;
+    committed(log.propose(command_of(&request), PROPOSE_WITHIN).await)?;
+    let view = log.state().view();
+    let node = view.placement().member_named(&name).map(|member| member.id);
+    let node = node.ok_or_else(|| Failure::Unknown("joined, but not there".into()))?;
+    Ok(Response::Joined { node, cluster, index: log.state().index() })
+}
+
+fn committed(outcome: Outcome) -> Result<(), Failure> {
+    match outcome {
+        Outcome::Committed { .. } => Ok(()),
         Outcome::Refused { why, .. } => Err(refused(refusal_of(&why), &why.to_string())),
         Outcome::Unknown(why) => Err(Failure::Unknown(why)),
     }
@@ -69,7 +75,7 @@ pub(crate) async fn welcome<T: Transport>(
 
 /// Why a member's id is not free: it lives, or that is not known yet.
 async fn still_lives<T: Transport>(
-    joined: &Joined<T>,
+    joined: Option<&Joined<T>>,
     peers: &Peers,
     member: &Member,
 ) -> Option<String> {
@@ -80,7 +86,7 @@ async fn still_lives<T: Transport>(
         "node id {:?} is in use by a live node at {}; choose another --node-id",
         member.name, member.address
     );
-    if member.id == joined.node {
+    if joined.is_some_and(|joined| joined.node == member.id) {
         return Some(in_use);
     }
     match ask(peers, &member.address, &Request::Ping, PING_WITHIN).await {
@@ -88,7 +94,7 @@ async fn still_lives<T: Transport>(
         // Somebody else answers there, or nobody: the old life is over.
         Ok(_) | Err(ClientError::Unreachable(_)) => None,
         Err(_) => {
-            let opinions = joined.opinions.load();
+            let opinions = joined?.opinions.load();
             let heard = opinions.get(&member.id).is_some_and(|seen| {
                 seen.incarnation == member.incarnation && seen.opinion == Opinion::Alive
             });
@@ -98,32 +104,39 @@ async fn still_lives<T: Transport>(
 }
 
 /// What became of joining.
-pub struct Membership {
+pub(crate) struct Membership {
     /// The node's id.
     pub node: NodeId,
     /// The cluster.
     pub cluster: u128,
     /// Index of the entry that made it a member.
     pub index: u64,
-    /// Where the log is kept.
-    pub leader: String,
 }
 
-/// The newcomer's side: asks the seeds in turn until one leads to the log, up to a deadline.
+/// The newcomer's side: asks whoever may know, in turn, until one leads to the leader, up to a
+/// deadline. That may turn out to be this node itself.
 ///
 /// # Errors
-/// What the last seed said, or why the log's node refused.
-pub async fn join(
+/// What the last one said, or why the leader refused.
+pub(crate) async fn join(
+    log: &Log,
     peers: &Peers,
     seeds: &[String],
     request: &JoinRequest,
     within: Duration,
 ) -> Result<Membership, StartError> {
     let until = Instant::now() + within;
-    let mut last = String::from("none was asked");
+    let mut last = String::from("nobody was asked");
     loop {
-        for seed in seeds {
-            match try_seed(peers, seed, request).await {
+        if log.is_leader() {
+            match join_own(log, peers, request).await {
+                Ok(membership) => return Ok(membership),
+                Err(Rejected::ForGood(text)) => return Err(StartError::Refused(text)),
+                Err(Rejected::ForNow(text)) => last = text,
+            }
+        }
+        for address in ask_whom(log, seeds, request) {
+            match try_at(peers, &address, request).await {
                 Ok(membership) => return Ok(membership),
                 Err(Rejected::ForGood(text)) => return Err(StartError::Refused(text)),
                 Err(Rejected::ForNow(text)) => last = text,
@@ -141,31 +154,57 @@ pub async fn join(
     }
 }
 
+/// The seeds, and those whom the log knows.
+fn ask_whom(log: &Log, seeds: &[String], request: &JoinRequest) -> Vec<String> {
+    let mut addresses = seeds.to_vec();
+    for (peer, _) in log.peers() {
+        if peer.id != request.voter && !addresses.contains(&peer.address) {
+            addresses.push(peer.address);
+        }
+    }
+    addresses
+}
+
 enum Rejected {
     ForGood(String),
     ForNow(String),
 }
 
-async fn try_seed(
+/// This node leads the log that it joins.
+async fn join_own(
+    log: &Log,
     peers: &Peers,
-    seed: &str,
     request: &JoinRequest,
 ) -> Result<Membership, Rejected> {
-    let Some(leader) = leader_known_by(peers, seed, SEED_WITHIN).await else {
-        return Err(match peers.get(seed, SEED_WITHIN).await {
+    let nobody: Option<&Joined<zepto_transport::Shm>> = None;
+    match welcome(log, nobody, peers, request.clone()).await {
+        Ok(Response::Joined { node, cluster, index }) => Ok(Membership { node, cluster, index }),
+        Ok(_) => Err(Rejected::ForNow("the log has another leader by now".into())),
+        Err(Failure::Refused(Refusal::LimitReached | Refusal::Malformed, text)) => {
+            Err(Rejected::ForGood(text))
+        }
+        Err(Failure::Refused(_, text) | Failure::Unknown(text)) => Err(Rejected::ForNow(text)),
+    }
+}
+
+async fn try_at(
+    peers: &Peers,
+    address: &str,
+    request: &JoinRequest,
+) -> Result<Membership, Rejected> {
+    let Some(leader) = leader_known_by(peers, address, SEED_WITHIN).await else {
+        return Err(match peers.get(address, SEED_WITHIN).await {
             Err(error @ ConnectError::Refused { reason, .. }) if !reason.is_transient() => {
                 Rejected::ForGood(error.to_string())
             }
-            Err(error) => Rejected::ForNow(format!("{seed}: {error}")),
-            Ok(_) => Rejected::ForNow(format!("{seed}: knows no log yet")),
+            Err(error) => Rejected::ForNow(format!("{address}: {error}")),
+            Ok(_) => Rejected::ForNow(format!("{address}: knows no leader of the log yet")),
         });
     };
     let join = Request::Join(request.clone());
-    match ask(peers, &leader, &join, PROPOSE_WITHIN + PING_WITHIN).await {
-        Ok(Response::Joined { node, cluster, index }) => {
-            Ok(Membership { node, cluster, index, leader })
-        }
-        Ok(_) => Err(Rejected::ForNow(format!("{leader} does not keep the log"))),
+    match ask(peers, &leader, &join, PROPOSE_WITHIN * 2 + PING_WITHIN).await {
+        Ok(Response::Joined { node, cluster, index }) => Ok(Membership { node, cluster, index }),
+        Ok(_) => Err(Rejected::ForNow(format!("{leader} does not lead the log"))),
         Err(ClientError::Refused { reason: Refusal::LimitReached | Refusal::Malformed, text }) => {
             Err(Rejected::ForGood(text))
         }

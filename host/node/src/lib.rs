@@ -15,6 +15,7 @@ mod link;
 mod membership;
 mod metrics;
 mod node;
+mod operate;
 mod query;
 mod replication;
 mod service;
@@ -22,6 +23,7 @@ mod shards;
 pub mod size;
 mod start_error;
 mod status;
+mod voters;
 mod wait;
 pub mod wire;
 

@@ -2,13 +2,13 @@
 //!
 //! Dropping it tells everything to stop and waits for nothing; [`Life::end`] waits.
 
+use crate::link::Log;
 use crate::shards::ShardThreads;
 use crate::start_error::StartError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use tokio::task::JoinSet;
-use zepto_control::single::Single;
 
 /// Threads and tasks of one node.
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub(crate) struct Life {
     /// Aborted when dropped.
     tasks: JoinSet<()>,
     shards: Option<ShardThreads>,
-    keeper: Option<Arc<Single>>,
+    log: Option<Log>,
 }
 
 impl Life {
@@ -46,14 +46,17 @@ impl Life {
     }
 
     /// The log that a thread of this life writes.
-    pub fn keep_log(&mut self, keeper: Arc<Single>) {
-        self.keeper = Some(keeper);
+    pub fn keep_log(&mut self, log: Log) {
+        self.log = Some(log);
     }
 
     /// Ends everything and waits for it: tasks, shards, log, the other threads.
     pub async fn end(mut self) {
         self.tasks.shutdown().await;
-        self.tell();
+        self.stop.store(true, Ordering::Release);
+        if let Some(log) = self.log.take() {
+            log.stop().await;
+        }
         let (shards, threads) = (self.shards.take(), core::mem::take(&mut self.threads));
         let joined = tokio::task::spawn_blocking(move || {
             if let Some(shards) = shards {
@@ -70,17 +73,11 @@ impl Life {
         }
     }
 
-    fn tell(&self) {
-        self.stop.store(true, Ordering::Release);
-        if let Some(keeper) = &self.keeper {
-            keeper.stop();
-        }
-    }
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.tell();
+        self.stop.store(true, Ordering::Release);
         if let Some(shards) = self.shards.take() {
             shards.stop();
         }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc::Receiver;
 use zepto_client::ask;
 use zepto_client::message::{Request, Response};
-use zepto_control::{AnyLog, Command, ControlLog, Outcome, Reason};
+use zepto_control::{Command, ControlLog, Outcome, Reason};
 use zepto_core::detect::{Opinion, Profile, Transition};
 use zepto_core::topology::MemberState;
 use zepto_core::{Incarnation, NodeId};
 use zepto_rpc::Peers;
 
 use crate::agent::conductor::Addresses;
-use crate::link::Link;
+use crate::link::Log;
 use crate::wait;
 
 /// Members asked before an accusation becomes a proposal.
@@ -31,7 +31,7 @@ pub struct Membership {
     /// This node.
     pub me: NodeId,
     /// The log.
-    pub log: AnyLog<Link>,
+    pub log: Log,
     /// The way to the others.
     pub peers: Peers,
     /// The detector's times.
@@ -138,7 +138,7 @@ impl Membership {
 
 /// Keeps the members' heartbeat addresses resolved. Names are looked up off the conductor, which
 /// must never wait for a name server.
-pub async fn resolve(me: NodeId, log: AnyLog<Link>, addresses: Addresses, is_v4: bool) {
+pub async fn resolve(me: NodeId, log: Log, addresses: Addresses, is_v4: bool) {
     let state = Arc::clone(log.state());
     loop {
         // Before the view: symbols move the index without a new view.

@@ -183,6 +183,12 @@ impl Numbers {
         page.gauge("zepto_partitions_owned", help, placed().map(|p| one(p.owned)))?;
         let help = "Partitions without an owner that takes part";
         page.gauge("zepto_partitions_offline", help, placed().map(|p| one(p.offline)))?;
+        let help = "Partitions with fewer in-sync copies than declared";
+        let samples = status().map(|status| one(status.short_of_copies.into()));
+        page.gauge("zepto_partitions_short_of_copies", help, samples)?;
+        let help = "Partitions on their way to another owner, or with a copy that is";
+        let samples = status().map(|status| one(status.moving.into()));
+        page.gauge("zepto_partitions_moving", help, samples)?;
         let help = "Highest epoch of the partitions that this node owns";
         page.gauge("zepto_partition_epoch_max", help, placed().map(|p| one(p.epoch_max)))?;
         let help = "Index of the newest view that is published here";
@@ -194,13 +200,29 @@ impl Numbers {
         let help = "Index of the last applied entry of the control log";
         let samples = status().map(|status| one(status.log.applied_index));
         page.gauge("zepto_control_log_applied_index", help, samples)?;
-        let help = "1 in the node that keeps the control log";
+        self.consensus(page)
+    }
+
+    fn consensus(&self, page: &mut Page<'_>) -> fmt::Result {
+        let status = || self.status().into_iter();
+        let one = |value: u64| (Labels::new(), value as f64);
+        let help = "1 in the node that leads the control log";
         let samples = status().map(|status| one(u64::from(status.leader)));
-        page.gauge("zepto_control_log_keeper", help, samples)?;
-        let help = "Durable transactions of the control log, where it is kept";
-        let samples = status().filter_map(|status| status.log.transactions);
-        let samples = samples.map(|count| (Labels::new(), count));
-        page.counter("zepto_control_log_transactions", help, samples)
+        page.gauge("zepto_control_log_leader", help, samples)?;
+        let help = "1 while the node knows a leader of the control log";
+        let samples = status().map(|status| one(u64::from(status.log.has_leader)));
+        page.gauge("zepto_control_log_has_leader", help, samples)?;
+        let help = "The term of the control log that the node is in";
+        page.gauge("zepto_control_log_term", help, status().map(|status| one(status.log.term)))?;
+        let help = "Nodes that vote on the control log";
+        let samples = status().map(|status| one(status.log.voters.into()));
+        page.gauge("zepto_control_log_voters", help, samples)?;
+        let help = "Durable transactions of the control log";
+        let samples = status().map(|status| (Labels::new(), status.log.transactions));
+        page.counter("zepto_control_log_transactions", help, samples)?;
+        let help = "Messages about the control log that brought no usable answer";
+        let samples = status().map(|status| (Labels::new(), status.log.calls_failed));
+        page.counter("zepto_control_log_calls_failed", help, samples)
     }
 
     fn heartbeats(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -230,7 +252,7 @@ impl Numbers {
     }
 
     fn shards(&self, page: &mut Page<'_>) -> fmt::Result {
-        let counters: [Family<ShardCounters>; 7] = [
+        let counters: [Family<ShardCounters>; 11] = [
             ("zepto_ticks_appended", "Ticks appended as owner", |s| s.appended),
             ("zepto_ticks_duplicate", "Ticks that were stored already", |s| s.duplicates),
             ("zepto_ticks_replicated", "Ticks appended as replica", |s| s.replicated),
@@ -240,6 +262,10 @@ impl Numbers {
             }),
             ("zepto_lanes_corrupt", "Lanes closed for breaking the rules", |s| s.corrupt_lanes),
             ("zepto_lanes_refused", "Lanes turned away, too many", |s| s.refused_lanes),
+            ("zepto_replica_lanes_broken", "Lanes to replicas that broke", |s| s.broken_lanes),
+            ("zepto_fills_begun", "Copies that were begun to be filled here", |s| s.fills_begun),
+            ("zepto_fill_ticks_received", "Earlier ticks that came for copies", |s| s.rows_filled),
+            ("zepto_fill_ticks_sent", "Earlier ticks sent to fill copies", |s| s.rows_copied),
         ];
         for (name, help, value) in counters {
             page.counter(name, help, self.each_shard(value))?;

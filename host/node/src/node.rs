@@ -9,12 +9,14 @@ use crate::agent::conductor::{Addresses, Conductor, Opinions, Setup};
 use crate::config::Config;
 use crate::enter::{self, Entered};
 use crate::life::Life;
+use crate::link::Log;
 use crate::membership::{Membership, resolve};
 use crate::query::{Coordinator, Owner};
 use crate::replication::Replication;
 use crate::service::{Joined, Service};
 use crate::shards;
 use crate::start_error::StartError;
+use crate::voters;
 use crate::wait;
 use crate::wire::{Meetings, Way, Wire};
 use core::fmt;
@@ -27,16 +29,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 use zepto_client::host;
 use zepto_client::real::{Real, random, random_128};
 use zepto_control::datadir::DataDir;
-use zepto_control::{Command, ControlLog, Outcome};
+use zepto_control::raft::PeerRole;
+use zepto_control::{Command, ControlLog, Outcome, Reason};
 use zepto_core::env::Env;
 use zepto_core::limits::{MEMBERS_MAX, PROPOSE_MS};
-use zepto_core::topology::MemberState;
+use zepto_core::topology::{Member, MemberState};
 use zepto_rpc::{ClusterSecret, DrainReport, HeartbeatKeys, Hello, Identity, Peers, Role, Server};
 
 /// Time for a stopping node to say goodbye to a log that may be gone.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 /// Time for a shard to take what its lanes had published before the node stops.
 const SETTLE_WITHIN: Duration = Duration::from_millis(200);
+
+/// Time for another voter to take the lead.
+const HAND_OVER: Duration = Duration::from_millis(100);
 
 /// Longest time without a look at its own membership.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -92,7 +98,10 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
         host: host.clone(),
         ..Identity::client(&config.node_id)
     };
+    let own = identity.clone();
     let peers = Peers::new(rpc.clone(), random(), move || Hello::new(identity.clone()));
+    // Consensus has connections of its own: bulk between two nodes must not hold it up.
+    let consensus = Peers::new(rpc.clone(), random(), move || Hello::new(own.clone()));
     let service = Arc::new(Service::<T>::new(
         config.node_id.clone(),
         incarnation,
@@ -107,7 +116,8 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
     let admin = Admin::start(&config, &service).await?;
     let (stop_server, server) = serve(bound.tcp, &service, rpc.clone())?;
     let address = bound.address;
-    let entered = enter::enter(&config, &mut data_dir, &service, &fail, &mut life).await;
+    let entered =
+        enter::enter(&config, &mut data_dir, &service, consensus, &fail, &mut life).await;
     let entered = match entered {
         Ok(entered) => entered,
         Err(error) => {
@@ -118,7 +128,7 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
     assemble(&config, &service, &entered, bound.udp, &env, rpc.secret, &mut life)?;
     life.spawn(watch_self(Arc::clone(&service), fail));
     let running = Running { service, address, admin, data_dir, stop_server, server, life, failed };
-    running.activate_keeper(&entered).await?;
+    running.activate_first(&entered).await?;
     Ok(running)
 }
 
@@ -231,6 +241,7 @@ fn assemble<T: Wire>(
         opinions: Arc::clone(&opinions),
     };
     life.spawn(membership.run(changes));
+    life.spawn(voters::tend(entered.log.clone()));
     let way = Way { peers: service.peers.clone(), host: service.host.clone() };
     let (log, shards) = (entered.log.clone(), ports.clone());
     life.spawn(Replication { me, incarnation, log, shards, way }.run());
@@ -238,7 +249,6 @@ fn assemble<T: Wire>(
         node: me,
         cluster: entered.cluster,
         log: entered.log.clone(),
-        keeper: entered.keeper.clone(),
         shards: ports.clone(),
         store_limit_bytes: config.memory.0,
         meetings,
@@ -307,15 +317,17 @@ impl<T: Wire> Running<T> {
         }
     }
 
-    /// Nobody hears the node that keeps the log before it speaks for itself.
-    async fn activate_keeper(&self, entered: &Entered) -> Result<(), StartError> {
-        if entered.keeper.is_none() {
+    /// Where nobody takes part yet, nobody hears this node: it speaks for itself.
+    async fn activate_first(&self, entered: &Entered) -> Result<(), StartError> {
+        let view = entered.log.state().view();
+        if view.placement().members.iter().any(Member::takes_part) {
             return Ok(());
         }
         let (node, incarnation) = (entered.node, self.service.incarnation);
         let activate = Command::Activate { node, incarnation };
         match entered.log.propose(activate, Duration::from_millis(PROPOSE_MS)).await {
-            Outcome::Committed { .. } => Ok(()),
+            // Somebody was faster.
+            Outcome::Committed { .. } | Outcome::Refused { why: Reason::Topology(_), .. } => Ok(()),
             Outcome::Refused { why, .. } => Err(StartError::Log(why.to_string())),
             Outcome::Unknown(why) => Err(StartError::Log(why)),
         }
@@ -328,6 +340,7 @@ impl<T: Wire> Running<T> {
         service.condition.drain();
         let mut left = false;
         if let Some(joined) = service.joined.get() {
+            hand_over(&joined.log).await;
             let (node, incarnation) = (joined.node, service.incarnation);
             let leave = Command::Leave { node, incarnation };
             left = is_committed(joined.log.propose(leave, GOODBYE_WITHIN).await);
@@ -352,6 +365,23 @@ impl<T: Wire> Running<T> {
         }
         drop(data_dir);
         StopReport { drain, left }
+    }
+}
+
+/// Whoever leads the log lets another one lead before it goes: then nobody has to wait for an
+/// election.
+async fn hand_over(log: &Log) {
+    let other = |(peer, role): &(zepto_control::raft::Peer, PeerRole)| {
+        let view = log.state().view();
+        let member = view.placement().member_named(&peer.name);
+        let active = member.is_some_and(|member| member.state == MemberState::Active);
+        *role == PeerRole::Voter && peer.id != log.id() && active
+    };
+    if log.is_leader()
+        && let Some((peer, _)) = log.peers().into_iter().find(other)
+    {
+        log.hand_over(peer.id).await;
+        tokio::time::sleep(HAND_OVER).await;
     }
 }
 

@@ -23,6 +23,8 @@ use zepto_transport::Transport;
 
 /// Pause before a leg that met another view is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
+/// Time for the replicas to confirm who the owner is.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
 /// Kept back from the deadline, so that the answer still arrives in time.
 const MARGIN: Duration = Duration::from_millis(50);
 
@@ -52,6 +54,7 @@ impl<T: Transport> Owner<T> {
                 let held = reader.epoch(partition);
                 let held = held.ok_or((Refusal::NotOwner, "the partition is not here".into()))?;
                 fence::check(held, *epoch).map_err(|reason| (reason, reason.to_string()))?;
+                self.confirm(&view, &[partition])?;
                 let part = match of {
                     Of::Summary => Part::Summary(reader.symbol_summary(*table, *symbol, *range)),
                     Of::Aggregate(kinds) => {
@@ -93,11 +96,34 @@ impl<T: Transport> Owner<T> {
         if late {
             return Err((Refusal::AheadEpoch, "the view is not installed here yet".into()));
         }
+        let owned: Vec<PartitionId> = view.placement().owned_by(self.me).collect();
+        self.confirm(&view, &owned)?;
         let owns = |partition| {
             view.placement().assignment(partition).is_some_and(|a| a.copies[0] == self.me)
         };
         let parts = self.shards.iter().map(|port| port.reader().summary(owns));
         Ok(Part::Summaries(parts.flatten().collect()))
+    }
+
+    /// Makes sure that no replica has moved on to another owner: else this node, if it slept, would
+    /// answer with what was true before. Where nobody else has a copy there is nobody to ask.
+    fn confirm(&self, view: &View, partitions: &[PartitionId]) -> Result<(), (Refusal, String)> {
+        let replicated = |partition: &&PartitionId| {
+            let assignment = view.placement().assignment(**partition);
+            assignment.is_some_and(|assignment| assignment.replicas().next().is_some())
+        };
+        for (shard, port) in self.shards.iter().enumerate() {
+            let mine = partitions.iter().filter(replicated).copied();
+            let of_shard = |p: &PartitionId| {
+                usize::from(shard_of(*p, self.shards.len() as u16)) == shard
+            };
+            let mine: Vec<PartitionId> = mine.filter(of_shard).collect();
+            if !mine.is_empty() && !port.confirm(mine, CONFIRM_WITHIN) {
+                let text = "not all replicas confirm that this node is the owner";
+                return Err((Refusal::NotReady, text.into()));
+            }
+        }
+        Ok(())
     }
 
     fn reader(&self, partition: PartitionId) -> &zepto_store::StoreReader {
@@ -287,7 +313,7 @@ fn offline(view: &View, owner: NodeId) -> Missing {
         Some(member) => {
             let state = format!("{:?}", member.state).to_uppercase();
             let why = format!(
-                "its partitions are offline: it is {state}, and with one copy nobody else has them"
+                "its partitions are offline: it is {state}, and nobody else has a copy in sync"
             );
             Missing { node: member.name.clone(), why }
         }

@@ -8,7 +8,8 @@ use crate::agent::conductor::Opinions;
 use crate::agent::shard::{Command, LaneTerms, SourceTerms};
 use crate::condition::Condition;
 use crate::join;
-use crate::link::Link;
+use crate::link::Log;
+use crate::operate::operate;
 use crate::query::{Coordinator, Owner};
 use crate::shards::ShardPort;
 use crate::wire::{Meetings, Wire, check_lane};
@@ -21,13 +22,9 @@ use tokio::time::Instant;
 use zepto_client::lanes::LaneDoor;
 use zepto_client::message::{self, LanePurpose, LaneRequest, Leg, Part, Query, Request, Response};
 use zepto_client::real::random_128;
-use zepto_control::single::{FollowError, Single};
-use zepto_control::{AnyLog, Command as LogCommand, ControlLog, Outcome};
+use zepto_control::{Command as LogCommand, ControlLog, Outcome};
 use zepto_core::env::Env;
-use zepto_core::limits::{
-    FOLLOW_BYTES_MAX, FOLLOW_ENTRIES_MAX, FOLLOW_WAIT_MS, INTERN_BATCH_MAX, LANE_SLOTS_MIN,
-    QUERIES_MAX, RPC_LANE_SLOTS,
-};
+use zepto_core::limits::{INTERN_BATCH_MAX, LANE_SLOTS_MIN, QUERIES_MAX, RPC_LANE_SLOTS};
 use zepto_core::{Incarnation, NodeId, Refusal};
 use zepto_rpc::{
     Failure, Handler, Hello, HelloRefusal, Identity, PeerInfo, Peers, ServerTally, Welcome,
@@ -42,9 +39,7 @@ pub struct Joined<T: Transport> {
     /// The cluster.
     pub cluster: u128,
     /// The log.
-    pub log: AnyLog<Link>,
-    /// The log, where this node keeps it.
-    pub keeper: Option<Arc<Single>>,
+    pub log: Log,
     /// Its shards.
     pub shards: Vec<ShardPort<T>>,
     /// Most bytes that their stores may take together.
@@ -56,7 +51,7 @@ pub struct Joined<T: Transport> {
     /// Answers legs.
     pub owner: Arc<Owner<T>>,
     /// Answers queries.
-    pub coordinator: Coordinator<AnyLog<Link>>,
+    pub coordinator: Coordinator<Log>,
 }
 
 /// The service.
@@ -81,6 +76,8 @@ pub struct Service<T: Transport> {
     pub beats: Arc<Beats>,
     /// How it is and whether it takes work.
     pub condition: Condition,
+    /// The log, as soon as it is open: its peers speak with it before the node is a member.
+    pub raft: OnceLock<Log>,
     /// Set once.
     pub joined: OnceLock<Joined<T>>,
     queries: Semaphore,
@@ -113,6 +110,7 @@ impl<T: Wire> Service<T> {
             server,
             beats,
             condition,
+            raft: OnceLock::new(),
             joined,
             queries,
         }
@@ -122,6 +120,10 @@ impl<T: Wire> Service<T> {
         self.joined
             .get()
             .ok_or_else(|| refused(Refusal::NotReady, "this node has not joined a cluster yet"))
+    }
+
+    fn log(&self) -> Result<&Log, Failure> {
+        self.raft.get().ok_or_else(|| refused(Refusal::NotReady, "the log is not open yet"))
     }
 
     async fn answer(&self, request: Request, deadline: Instant) -> Answer {
@@ -136,21 +138,28 @@ impl<T: Wire> Service<T> {
             Request::Query(query) => self.query(query, deadline).await,
             Request::Leg(leg) => self.leg(leg).await.map(Response::Part),
             Request::Meet(request) => self.meet(request),
-            Request::Join(request) => join::welcome(self.member()?, &self.peers, request).await,
+            Request::Join(request) => {
+                join::welcome(self.log()?, self.joined.get(), &self.peers, request).await
+            }
             Request::Leader => Ok(Response::Leader { address: self.leader() }),
-            Request::Follow { after, wait_ms } => self.follow(after, wait_ms).await,
-            Request::Propose { entry } => self.propose(entry, deadline).await,
-            Request::Barrier => self.barrier(deadline).await,
+            Request::Consensus(message) => self.consensus(message).await,
+            Request::Operate(operation) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                operate(&self.member()?.log, operation, left).await
+            }
             Request::Heard { node, incarnation } => self.heard(node, incarnation),
         }
     }
 
-    /// Where the log is kept, as far as this node knows.
+    /// Where the log is led, as far as this node knows.
     fn leader(&self) -> Option<String> {
-        match &self.joined.get()?.log {
-            AnyLog::Single(_) => Some(self.address.clone()),
-            AnyLog::Follower(follower) => Some(follower.link().leader()),
-        }
+        self.raft.get()?.leader().map(|leader| leader.address)
+    }
+
+    /// A message of consensus. It must be heard whatever else goes on here.
+    async fn consensus(&self, message: Vec<u8>) -> Answer {
+        let answer = self.log()?.handle(message).await;
+        answer.map(Response::Consensus).map_err(|error| Failure::Unknown(error.to_string()))
     }
 
     async fn placement(&self, after: u64, wait_ms: u32, deadline: Instant) -> Answer {
@@ -220,41 +229,6 @@ impl<T: Wire> Service<T> {
         let (door, nonce) =
             promised.map_err(|reason| refused(reason, "too many lanes are being opened"))?;
         Ok(Response::Meet { door, nonce })
-    }
-
-    async fn follow(&self, after: zepto_control::Position, wait_ms: u32) -> Answer {
-        let Some(keeper) = self.member()?.keeper.clone() else {
-            return Ok(Response::Leader { address: self.leader() });
-        };
-        let wait = Duration::from_millis(u64::from(wait_ms).min(FOLLOW_WAIT_MS));
-        keeper.wait_beyond(after.index, wait).await;
-        let read = tokio::task::spawn_blocking(move || {
-            keeper.entries_after(after, FOLLOW_ENTRIES_MAX, FOLLOW_BYTES_MAX)
-        });
-        match read.await {
-            Ok(Ok(entries)) => Ok(Response::Entries(Ok(entries))),
-            Ok(Err(diverged @ FollowError::Diverged(_))) => {
-                Ok(Response::Entries(Err(diverged.to_string())))
-            }
-            Ok(Err(error)) => Err(Failure::Unknown(error.to_string())),
-            Err(error) => Err(Failure::Unknown(error.to_string())),
-        }
-    }
-
-    async fn propose(&self, entry: Vec<u8>, deadline: Instant) -> Answer {
-        let Some(keeper) = &self.member()?.keeper else {
-            return Ok(Response::Leader { address: self.leader() });
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        Ok(Response::Proposed(keeper.propose_entry(entry, left).await))
-    }
-
-    async fn barrier(&self, deadline: Instant) -> Answer {
-        let Some(keeper) = &self.member()?.keeper else {
-            return Ok(Response::Leader { address: self.leader() });
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        Ok(Response::Barrier(keeper.read_barrier(left).await))
     }
 
     fn heard(&self, node: NodeId, incarnation: Incarnation) -> Answer {

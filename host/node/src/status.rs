@@ -5,9 +5,11 @@ use crate::wire::Wire;
 use std::collections::BTreeMap;
 use zepto_client::message::{LogCounters, MemberStatus, Status};
 use zepto_control::ControlLog;
+use zepto_control::raft::PeerRole;
 use zepto_core::NodeId;
 use zepto_core::detect::Opinion;
-use zepto_core::topology::{Assignment, Member, MemberState};
+use zepto_core::balance;
+use zepto_core::topology::{Assignment, Member, MemberState, Placement};
 use zepto_store::StoreCounters;
 use zepto_transport::Transport;
 
@@ -17,27 +19,36 @@ impl<T: Wire> Service<T> {
         let state = joined.log.state();
         let (view, position) = (state.view(), state.position());
         let placement = view.placement();
-        // One pass over the partitions, however many members there are.
-        let mut owned: BTreeMap<NodeId, u32> = BTreeMap::new();
-        for owner in placement.assignments.iter().filter_map(Assignment::owner) {
-            *owned.entry(owner).or_default() += 1;
-        }
-        let owned = |member: &Member| owned.get(&member.id).copied().unwrap_or_default();
-        let members = placement
-            .members
-            .iter()
-            .map(|member| self.member_status(joined, member, owned(member)));
+        let (shares, consensus) = (shares(placement), joined.log.status());
+        let members = placement.members.iter();
+        let voters: Vec<String> = joined
+            .log
+            .peers()
+            .into_iter()
+            .filter(|(_, role)| *role == PeerRole::Voter)
+            .map(|(peer, _)| peer.name)
+            .collect();
+        let members = members.map(|member| {
+            let share = shares.get(&member.id).copied().unwrap_or_default();
+            self.member_status(joined, member, share, voters.contains(&member.name))
+        });
+        let partitions = &placement.assignments;
+        let short = |a: &&Assignment| a.in_sync().count() < usize::from(placement.copies);
+        let moving = |a: &&Assignment| balance::is_moving(placement, a);
         Status {
             name: self.name.clone(),
             node: joined.node,
             incarnation: self.incarnation,
             cluster: format!("{:032x}", joined.cluster),
             version: env!("CARGO_PKG_VERSION").into(),
-            leader: joined.keeper.is_some(),
+            leader: joined.log.is_leader(),
             topology_index: position.index,
             topology_hash: position.hash,
             copies: placement.copies,
             partitions: placement.assignments.len() as u32,
+            offline: placement.offline().count() as u32,
+            short_of_copies: partitions.iter().filter(short).count() as u32,
+            moving: partitions.iter().filter(moving).count() as u32,
             symbols: state.symbols_len(),
             transport: self.transport.into(),
             members: members.collect(),
@@ -47,7 +58,11 @@ impl<T: Wire> Service<T> {
             heartbeats: self.beats.counters(),
             log: LogCounters {
                 applied_index: position.index,
-                transactions: joined.keeper.as_ref().map(|keeper| keeper.transactions()),
+                transactions: consensus.transactions,
+                term: consensus.term,
+                voters: consensus.voters.len() as u32,
+                has_leader: consensus.leader.is_some(),
+                calls_failed: consensus.calls_failed,
             },
             peers: self.peers.counters(),
             server: self.server.counters(),
@@ -56,7 +71,13 @@ impl<T: Wire> Service<T> {
         }
     }
 
-    fn member_status(&self, joined: &Joined<T>, member: &Member, partitions: u32) -> MemberStatus {
+    fn member_status(
+        &self,
+        joined: &Joined<T>,
+        member: &Member,
+        share: Share,
+        votes: bool,
+    ) -> MemberStatus {
         let opinions = joined.opinions.load();
         let seen = opinions.get(&member.id).filter(|seen| seen.incarnation == member.incarnation);
         let silent = seen.and_then(|seen| seen.heard).map(|heard| self.env.now().since(heard));
@@ -69,9 +90,39 @@ impl<T: Wire> Service<T> {
             suspect: suspect && member.state != MemberState::Dead,
             silent_ms: silent.map(|silent| silent.as_millis() as u64),
             address: member.address.clone(),
-            partitions,
+            partitions: share.owned,
+            copies: share.in_sync,
+            filling: share.filling,
+            weight: member.weight,
+            zone: member.zone.clone(),
+            votes,
         }
     }
+}
+
+/// What a member holds.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    owned: u32,
+    in_sync: u32,
+    filling: u32,
+}
+
+/// One pass over the partitions, however many members there are.
+fn shares(placement: &Placement) -> BTreeMap<NodeId, Share> {
+    let mut shares: BTreeMap<NodeId, Share> = BTreeMap::new();
+    for assignment in &placement.assignments {
+        if let Some(owner) = assignment.owner() {
+            shares.entry(owner).or_default().owned += 1;
+        }
+        for node in assignment.in_sync() {
+            shares.entry(node).or_default().in_sync += 1;
+        }
+        for node in assignment.filling() {
+            shares.entry(node).or_default().filling += 1;
+        }
+    }
+    shares
 }
 
 /// The counters of all shards' stores together.

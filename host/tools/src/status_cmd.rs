@@ -69,7 +69,7 @@ pub fn show_state(state: MemberState, is_suspect: bool) -> &'static str {
 }
 
 fn text(status: &Status) -> String {
-    let log = if status.leader { ", keeps the control log" } else { "" };
+    let log = if status.leader { ", leads the control log" } else { "" };
     let mut text = format!(
         "node      {} (id {}, incarnation {}){log}\n\
          cluster   {}, {} partitions, copies {}, {} symbols\n\
