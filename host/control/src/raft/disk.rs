@@ -130,7 +130,11 @@ impl Disk {
                     "entry {index} came where entry {expected} was to come"
                 )));
             }
-            last = Some(decode(index, row.value())?.log_id);
+            let found = decode(index, row.value())?.log_id;
+            if last.is_some_and(|last| term_of(&last) > term_of(&found)) {
+                return Err(LogError::Damaged(format!("the term of entry {index} goes back")));
+            }
+            last = Some(found);
         }
         let snapshot = self.snapshot()?.map(|(meta, _)| meta);
         Ok(Notes { vote, committed, purged, last, snapshot })

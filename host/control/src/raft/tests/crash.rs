@@ -13,6 +13,9 @@ use openraft::RaftLogReader;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use std::sync::Arc;
 
+/// The table of entries, as it lies in the file.
+type Rows<'a> = redb::Table<'a, u64, (u64, u8, u64, &'static [u8])>;
+
 fn entry(term: u64, index: u64) -> Entry {
     let bytes = vec![term as u8; 100 + index as usize];
     Entry { log_id: log_id(term, index), payload: Payload::Normal(Bytes(bytes.into())) }
@@ -142,7 +145,7 @@ fn a_file_that_is_in_use_of_another_format_or_damaged_is_refused_and_not_repaire
     assert_eq!(Disk::open_or_create(&path).unwrap().id(), id, "a voter is its file");
 
     let rows = redb::TableDefinition::<u64, (u64, u8, u64, &[u8])>::new("entries");
-    let change = |change: &dyn Fn(&mut redb::Table<u64, (u64, u8, u64, &[u8])>)| {
+    let change = |change: &dyn Fn(&mut Rows)| {
         let database = builder().open(&path).unwrap();
         let transaction = database.begin_write().unwrap();
         change(&mut transaction.open_table(rows).unwrap());
