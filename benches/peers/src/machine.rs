@@ -19,6 +19,16 @@ pub fn pin(core: usize) {
     }
 }
 
+/// Keeps this process and its children on the same two cores, where there are more.
+pub fn stay_on_two() {
+    let mut cores = CpuSet::new();
+    cores.set(NEAR);
+    cores.set(FAR);
+    if let Err(error) = sched_setaffinity(None, &cores) {
+        eprintln!("cannot stay on cores {FAR} and {NEAR}: {error}");
+    }
+}
+
 /// Nanoseconds per operation of something that does `operations`.
 pub fn time<R>(operations: usize, work: impl FnOnce() -> R) -> f64 {
     let begun = Instant::now();
