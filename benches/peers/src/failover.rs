@@ -179,26 +179,12 @@ fn kill(
     copies: u8,
     (index, id, was_leader): (usize, NodeId, bool),
 ) -> Result<Run> {
-    let view = nodes.client()?.view();
-    let (mut owned, mut replicas) = (Vec::new(), Vec::new());
-    for (place, partition) in watch.partitions().iter().enumerate() {
-        let Some(assignment) = view.placement().assignment(*partition) else { continue };
-        if assignment.owner() == Some(id) {
-            owned.push(place);
-        } else if assignment.replicas().any(|node| node == id) {
-            replicas.push(place);
-        }
-    }
+    let held = Held::of(nodes, watch, id)?;
     let survivors = Survivors::ask(nodes, index, id)?;
     let killed = Instant::now();
     nodes.kill(index)?;
     watch.mark()?;
-    let mut detected = None;
-    let mut restarted = None;
-    let last = |watch: &Watch, places: &[usize]| {
-        let again = places.iter().map(|place| watch.again(*place)).collect::<Option<Vec<_>>>()?;
-        Some(again.into_iter().max().unwrap_or(killed))
-    };
+    let (mut detected, mut restarted) = (None, None);
     let (again, again_replicas) = loop {
         go_on()?;
         watch.check()?;
@@ -207,37 +193,80 @@ fn kill(
             restarted = Some(Instant::now());
             nodes.restart(index)?;
         }
-        if let (Some(owned), Some(replicas), Some(_)) =
-            (last(watch, &owned), last(watch, &replicas), detected)
-        {
+        let last = (last(watch, &held.owned), last(watch, &held.replicas), detected);
+        if let (Some(owned), Some(replicas), Some(_)) = last {
             break (owned, replicas);
         }
         if killed.elapsed() > AGAIN_WITHIN {
-            let placement = describe(nodes.client()?.view().placement());
-            let silent =
-                owned.iter().chain(&replicas).filter(|p| watch.again(**p).is_none()).count();
-            return fail(format!(
-                "{} s after the kill of {}: declared dead: {}; {silent} of {} watched partitions \
-                 acknowledge nothing ({placement})",
-                AGAIN_WITHIN.as_secs(),
-                nodes.all()[index].name,
-                detected.is_some(),
-                owned.len() + replicas.len(),
-            ));
+            return fail(overdue(nodes, watch, index, &held, detected.is_some()));
         }
         sleep(LOOK_EVERY);
     };
     drop(survivors);
-    let begun = match restarted {
-        Some(at) => at,
-        None => {
-            let now = Instant::now();
-            nodes.restart(index)?;
-            now
+    let begun = restarted.unwrap_or_else(Instant::now);
+    if restarted.is_none() {
+        nodes.restart(index)?;
+    }
+    fill(nodes, watch, copies, id)?;
+    let since = |at: Instant| at.saturating_duration_since(killed).as_secs_f64();
+    Ok(Run {
+        victim: nodes.all()[index].name.clone(),
+        was_leader,
+        owned: held.owned.len(),
+        detected: detected.map_or(0.0, since),
+        again: again.map_or(0.0, since),
+        again_replicas: again_replicas.map(since),
+        filled: begun.elapsed().as_secs_f64(),
+    })
+}
+
+/// Places of the watched partitions that a node owns, and of those of which it has a replica.
+struct Held {
+    owned: Vec<usize>,
+    replicas: Vec<usize>,
+}
+
+impl Held {
+    fn of(nodes: &Nodes, watch: &Watch, id: NodeId) -> Result<Self> {
+        let view = nodes.client()?.view();
+        let mut held = Self { owned: Vec::new(), replicas: Vec::new() };
+        for (place, partition) in watch.partitions().iter().enumerate() {
+            let Some(assignment) = view.placement().assignment(*partition) else { continue };
+            if assignment.owner() == Some(id) {
+                held.owned.push(place);
+            } else if assignment.replicas().any(|node| node == id) {
+                held.replicas.push(place);
+            }
         }
-    };
+        Ok(held)
+    }
+}
+
+/// When the last of some partitions acknowledged again, once all have; of none, never.
+fn last(watch: &Watch, places: &[usize]) -> Option<Option<Instant>> {
+    let again = places.iter().map(|place| watch.again(*place)).collect::<Option<Vec<_>>>()?;
+    Some(again.into_iter().max())
+}
+
+/// What is not as it should be long after a kill.
+fn overdue(nodes: &Nodes, watch: &Watch, index: usize, held: &Held, is_dead: bool) -> String {
+    let all = held.owned.iter().chain(&held.replicas);
+    let silent = all.clone().filter(|place| watch.again(**place).is_none()).count();
+    let placement = nodes.client().map(|client| describe(client.view().placement()));
+    format!(
+        "{} s after the kill of {}: declared dead: {is_dead}; {silent} of {} watched partitions \
+         acknowledge nothing ({})",
+        AGAIN_WITHIN.as_secs(),
+        nodes.all()[index].name,
+        all.count(),
+        placement.unwrap_or_default(),
+    )
+}
+
+/// Waits until a node that was started again holds its part, and no partition lacks a copy.
+fn fill(nodes: &mut Nodes, watch: &mut Watch, copies: u8, id: NodeId) -> Result<()> {
     let client = nodes.client()?.clone();
-    wait_until("the copies of the node started again", FILL_WITHIN, || {
+    let waited = wait_until("the copies of the node started again", FILL_WITHIN, || {
         nodes.check()?;
         watch.check()?;
         let view = client.view();
@@ -245,17 +274,9 @@ fn kill(
             assignment.owner() == Some(id) || assignment.replicas().any(|node| node == id)
         });
         Ok(is_whole(view.placement(), NODES, copies) && holds)
-    })?;
-    let since = |at: Instant| at.saturating_duration_since(killed).as_secs_f64();
-    Ok(Run {
-        victim: nodes.all()[index].name.clone(),
-        was_leader,
-        owned: owned.len(),
-        detected: detected.map_or(0.0, since),
-        again: since(again),
-        again_replicas: (!replicas.is_empty()).then(|| since(again_replicas)),
-        filled: begun.elapsed().as_secs_f64(),
-    })
+    });
+    waited
+        .map_err(|Failure(why)| Failure(format!("{why} ({})", describe(client.view().placement()))))
 }
 
 /// The survivors, who are asked until one of them shows a node dead.

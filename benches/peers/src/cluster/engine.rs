@@ -294,3 +294,66 @@ impl Patience {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Acknowledges everything at the next turn, up to so many at a time.
+    struct Echo {
+        open: Vec<u64>,
+        window: usize,
+    }
+
+    impl Publisher for Echo {
+        fn offer(&mut self, number: u64) -> Result<bool> {
+            let room = self.open.len() < self.window;
+            if room {
+                self.open.push(number);
+            }
+            Ok(room)
+        }
+
+        fn turn(&mut self, ledger: &mut Ledger) -> Result<bool> {
+            let moved = !self.open.is_empty();
+            if moved {
+                self.open.drain(..).for_each(|number| ledger.acknowledge(number));
+            }
+            Ok(moved)
+        }
+
+        fn sleep(&mut self, _rounds: u32, within: Duration) -> Result<()> {
+            thread::sleep(within.min(Duration::from_millis(1)));
+            Ok(())
+        }
+    }
+
+    fn echo() -> Echo {
+        Echo { open: Vec::new(), window: 100 }
+    }
+
+    #[test]
+    fn every_tick_counts_once_whoever_sent_it() {
+        let load = Load { ticks: 30_000, within: Duration::from_secs(60) };
+        let flow = flat_out(vec![echo(), echo(), echo()], load).unwrap();
+        assert_eq!(flow.ticks, 30_000 + 3 * WARM_UP);
+    }
+
+    #[test]
+    fn a_rate_is_offered_tick_by_tick() {
+        for idle in [Idle::Spin, Idle::Sleep] {
+            let pace = Pace { rate: 1000, lasts: Duration::from_millis(300), idle };
+            let (latency, sent) = paced(&mut echo(), pace).unwrap();
+            assert_eq!(sent, 300 + WARM_UP);
+            assert!(latency.since_due.p50 >= latency.since_handed_over.p50);
+        }
+    }
+
+    #[test]
+    fn percentiles_are_of_the_sorted() {
+        let shuffled: Vec<u64> = (0..1000).map(|i| (i * 7 % 1000) * 1000).collect();
+        let Percentiles { p50, p99, p999 } = percentiles(shuffled);
+        assert_eq!((p50, p99, p999), (500.0, 990.0, 999.0));
+        assert_eq!(percentiles(Vec::new()).p50, 0.0);
+    }
+}

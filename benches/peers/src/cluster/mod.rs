@@ -8,6 +8,7 @@
 
 mod engine;
 mod nats;
+mod nats_client;
 mod ours;
 mod redis;
 mod report;

@@ -6,9 +6,9 @@
 //! way.
 
 use super::engine::{Flow, Latency, Ledger, Load, Pace, Publisher, flat_out, paced};
+use super::nats_client::{Connection, contains, last_token, push_number};
 use super::system::{Role, Running, System, payload};
-use super::wire::{Link, line, number};
-use crate::failure::{Failure, Result, While as _, fail};
+use crate::failure::{Result, While as _, fail};
 use crate::server::{Output, Server, directory, free_ports, wait_until};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -17,6 +17,8 @@ use tempfile::TempDir;
 
 const SERVERS: usize = 3;
 const START_WITHIN: Duration = Duration::from_secs(60);
+/// JetStream may not answer at all before its servers have found together.
+const CREATE_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where the stream's messages are.
@@ -120,6 +122,11 @@ struct InfoState {
     messages: u64,
 }
 
+fn info(connection: &mut Connection) -> Result<Info> {
+    let answer = connection.ask("$JS.API.STREAM.INFO.TICKS", "", ANSWER_WITHIN)?;
+    serde_json::from_slice(&answer).doing("JetStream's answer")
+}
+
 impl Started {
     /// Creates the stream as soon as the servers have found together, and finds its leader.
     fn make_stream(&mut self, storage: Storage) -> Result<()> {
@@ -133,12 +140,11 @@ impl Started {
         wait_until("JetStream taking the stream", START_WITHIN, || {
             self.check()?;
             // Refused until there is a leader of the cluster.
-            Ok(connection
-                .ask("$JS.API.STREAM.CREATE.TICKS", &config, Duration::from_secs(2))
-                .is_ok())
+            let asked = connection.ask("$JS.API.STREAM.CREATE.TICKS", &config, CREATE_WITHIN);
+            Ok(asked.is_ok())
         })?;
         wait_until("JetStream's replicas", START_WITHIN, || {
-            let info = connection.info()?;
+            let info = info(&mut connection)?;
             let Some(cluster) = info.cluster else { return Ok(false) };
             let leader = cluster.leader.and_then(|name| name.strip_prefix("server-")?.parse().ok());
             let replicas = cluster.replicas.unwrap_or_default();
@@ -156,7 +162,7 @@ impl Started {
     fn arrived(&mut self, more: u64) -> Result<()> {
         self.check()?;
         self.sent += more;
-        let info = Connection::open(self.clients[self.leader], "count")?.info()?;
+        let info = info(&mut Connection::open(self.clients[self.leader], "count")?)?;
         match info.state.map_or(0, |state| state.messages) {
             messages if messages == self.sent => Ok(()),
             messages => fail(format!("{} ticks acknowledged, {messages} stored", self.sent)),
@@ -202,7 +208,7 @@ impl Publisher for Stream {
             return Ok(false);
         }
         self.open += 1;
-        let out = self.connection.link.out();
+        let out = self.connection.link().out();
         out.extend_from_slice(&self.head);
         push_number(out, number);
         out.extend_from_slice(b" 64\r\n");
@@ -212,7 +218,7 @@ impl Publisher for Stream {
     }
 
     fn turn(&mut self, ledger: &mut Ledger) -> Result<bool> {
-        let mut moved = self.connection.link.pump()?;
+        let mut moved = self.connection.link().pump()?;
         let open = &mut self.open;
         while self.connection.take(|subject, body| {
             if contains(body, b"\"error\"") {
@@ -231,127 +237,6 @@ impl Publisher for Stream {
     }
 
     fn sleep(&mut self, _rounds: u32, within: Duration) -> Result<()> {
-        self.connection.link.wait(within)
+        self.connection.link().wait(within)
     }
-}
-
-/// A connection to one server, with an inbox.
-struct Connection {
-    link: Link,
-    inbox: String,
-    asked: u64,
-}
-
-impl Connection {
-    fn open(port: u16, name: &str) -> Result<Self> {
-        let mut link = Link::connect(port)?;
-        let options = r#"{"verbose":false,"pedantic":false,"lang":"zepto-peers","version":"0"}"#;
-        let hello = format!("CONNECT {options}\r\nSUB _INBOX.{name}.* 1\r\nPING\r\n");
-        link.out().extend_from_slice(hello.as_bytes());
-        link.answer(ANSWER_WITHIN, |link| {
-            while let Some((text, length)) = line(link.unread()) {
-                let (is_pong, is_error) = (text == b"PONG", text.starts_with(b"-ERR"));
-                let text = String::from_utf8_lossy(text).into_owned();
-                link.take(length);
-                if is_error {
-                    return fail(format!("NATS says {text}"));
-                }
-                if is_pong {
-                    return Ok(Some(()));
-                }
-            }
-            Ok(None)
-        })?;
-        Ok(Self { link, inbox: format!("_INBOX.{name}."), asked: 0 })
-    }
-
-    /// Asks the JetStream API; an error that it answers is a failure.
-    fn ask(&mut self, subject: &str, body: &str, within: Duration) -> Result<Vec<u8>> {
-        self.asked += 1;
-        let (inbox, asked) = (&self.inbox, self.asked);
-        let request = format!("PUB {subject} {inbox}{asked} {}\r\n{body}\r\n", body.len());
-        self.link.out().extend_from_slice(request.as_bytes());
-        let until = std::time::Instant::now() + within;
-        loop {
-            let mut answer = None;
-            while answer.is_none()
-                && self.take(|subject, body| {
-                    // An answer that came too late for its question is passed over.
-                    if last_token(subject) == Some(asked) {
-                        answer = Some(body.to_vec());
-                    }
-                    Ok(())
-                })?
-            {}
-            match answer {
-                Some(answer) if contains(&answer, b"\"error\"") => {
-                    return fail(format!("JetStream says {}", String::from_utf8_lossy(&answer)));
-                }
-                Some(answer) => return Ok(answer),
-                None if std::time::Instant::now() > until => {
-                    return fail("JetStream does not answer");
-                }
-                None => {}
-            }
-            if !self.link.pump()? {
-                crate::failure::go_on()?;
-                self.link.wait(Duration::from_millis(20))?;
-            }
-        }
-    }
-
-    fn info(&mut self) -> Result<Info> {
-        let answer = self.ask("$JS.API.STREAM.INFO.TICKS", "", ANSWER_WITHIN)?;
-        serde_json::from_slice(&answer).doing("JetStream's answer")
-    }
-
-    /// Takes one protocol message, once it is whole; what was delivered goes to `deliver` as its
-    /// subject and its body.
-    fn take(&mut self, deliver: impl FnOnce(&[u8], &[u8]) -> Result<()>) -> Result<bool> {
-        let bytes = self.link.unread();
-        let Some((text, length)) = line(bytes) else { return Ok(false) };
-        let Some(words) = text.strip_prefix(b"MSG ") else {
-            let (is_ping, is_error) = (text == b"PING", text.starts_with(b"-ERR"));
-            let said = is_error.then(|| String::from_utf8_lossy(text).into_owned());
-            self.link.take(length);
-            if is_ping {
-                self.link.out().extend_from_slice(b"PONG\r\n");
-            }
-            return said.map_or(Ok(true), |said| Err(Failure(format!("NATS says {said}"))));
-        };
-        let mut words = words.split(|byte| *byte == b' ');
-        let (subject, size) = (words.next(), words.next_back().and_then(number));
-        let (Some(subject), Some(size)) = (subject, size) else {
-            return fail("a message of NATS that makes no sense");
-        };
-        let end = length + size as usize;
-        if bytes.len() < end + 2 {
-            return Ok(false);
-        }
-        deliver(subject, &bytes[length..end])?;
-        self.link.take(end + 2);
-        Ok(true)
-    }
-}
-
-fn push_number(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0; 20];
-    let (mut rest, mut first) = (number, digits.len());
-    loop {
-        first -= 1;
-        digits[first] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[first..]);
-}
-
-fn last_token(subject: &[u8]) -> Option<u64> {
-    number(subject.rsplit(|byte| *byte == b'.').next()?)
-}
-
-fn contains(bytes: &[u8], what: &[u8]) -> bool {
-    bytes.windows(what.len()).any(|window| window == what)
 }

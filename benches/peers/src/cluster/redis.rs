@@ -221,3 +221,26 @@ fn ask<T>(link: &mut Link, command: &[u8], read: impl Fn(&Reply<'_>) -> T) -> Re
         Ok(Some(answer))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_taken_only_when_it_is_whole() {
+        let bytes = b"$15\r\n1700000000000-0\r\n:1\r\n";
+        for end in 0..22 {
+            assert!(matches!(parse(&bytes[..end]), Ok(None)), "cut at {end}");
+        }
+        let whole = parse(bytes).unwrap().unwrap();
+        assert_eq!(whole, (Reply::Text(b"1700000000000-0"), 22));
+        assert_eq!(parse(&bytes[22..]).unwrap().unwrap(), (Reply::Integer(1), 4));
+    }
+
+    #[test]
+    fn an_error_of_redis_is_a_failure() {
+        assert!(parse(b"-OOM command not allowed\r\n").is_err());
+        assert!(parse(b"$-1\r\n").is_err());
+        assert!(parse(b":many\r\n").is_err());
+    }
+}
