@@ -52,13 +52,23 @@ pub struct FailoverArgs {
     #[arg(long, value_name = "ZEPTO-HOST")]
     nodes: Option<PathBuf>,
     /// Copies of every partition
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u8).range(1..=2)
+    )]
     copies: u8,
     /// Which nodes are killed
     #[arg(long, default_value = "any")]
     victims: Victims,
     /// Watched partitions of every set of members that hold the same ones
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=32))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 6,
+        value_parser = clap::value_parser!(u8).range(1..=32)
+    )]
     watched: u8,
 }
 

@@ -109,10 +109,12 @@ pub fn run(settings: Settings, args: &ClusterArgs) -> Result<()> {
             Err(Failure(why)) => left_out.push(LeftOut::of(&*contender.system, why)),
         }
     }
+    let mut disturbed = Vec::new();
     for round in 1..=settings.rounds {
         let mut measured = Vec::with_capacity(ready.len());
         for mut contender in ready {
             eprintln!("round {round} of {}: {}", settings.rounds, contender.system.name());
+            disturbed.extend(machine::in_use_by_others());
             let done = contender.measure(args);
             go_on()?;
             match done {
@@ -123,6 +125,7 @@ pub fn run(settings: Settings, args: &ClusterArgs) -> Result<()> {
         ready = measured;
     }
     report::print(settings, args, &ready, &left_out);
+    report::print_disturbance(settings, &disturbed);
     match left_out.iter().find(|left_out| left_out.is_ours) {
         None => Ok(()),
         Some(ours) => fail(format!("{} was not measured: {}", ours.name, ours.why)),

@@ -9,13 +9,16 @@ use serde_json::{Value, json};
 const RULES: &str = "\
 Same machine, same two cores for all processes and the producers, same run, in turns, each system
 started empty for every measurement; the same 64 bytes per tick; no persistence but where files are
-named. Acknowledged: with two copies the owner and its replica have it; with WAIT 1 the replica has
-it; with R3 a majority of three. Peers have the batch or window that was best for them, their
-connection leads to the server that takes the tick, and their producers sleep until they are
-answered. What arrived was counted after every measurement.
+named. Acknowledged: with one copy the owner has it, which is less than any peer promises; with two
+its replica has it too; with WAIT 1 the replica has it; with R3 a majority of three. Peers have
+the batch or window that was best for them, their connection leads to the server that takes the tick,
+and their producers sleep until they are answered. What arrived was counted after every measurement.
 Latency: an open loop at a fixed rate by one producer, which either spins and yields or sleeps up to
 50 us; from the moment a tick was handed over to its acknowledgement, and from the moment it was due.
 A peer that does not sustain the rate gets the highest part of its own throughput that it does.";
+
+/// Share of the cores that others may use while the machine counts as quiet.
+const QUIET: f64 = 0.1;
 
 /// Prints it.
 pub fn print(
@@ -73,6 +76,24 @@ pub fn print(
     }
     println!();
     ratios(contenders).iter().for_each(|ratio| println!("{}", ratio.text()));
+}
+
+/// How much of the cores others used, looked at before every turn, when nothing of ours ran.
+pub fn print_disturbance(settings: Settings, in_use: &[f64]) {
+    let most = in_use.iter().copied().fold(0.0, f64::max);
+    let turns = in_use.iter().filter(|share| **share > QUIET).count();
+    if settings.json {
+        let disturbed = json!({ "turns": in_use.len(), "disturbed": turns, "most": most });
+        println!("{}", json!({ "others": disturbed }));
+    } else if turns > 0 {
+        println!(
+            "\nnot to be trusted: before {turns} of {} turns others used more than {:.0} % of the \
+             cores, up to {:.0} %",
+            in_use.len(),
+            QUIET * 100.0,
+            most * 100.0
+        );
+    }
 }
 
 fn knobs(contender: &Contender) -> String {
