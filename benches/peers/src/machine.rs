@@ -3,7 +3,7 @@
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The core of the side that measures.
 pub const NEAR: usize = 1;
@@ -17,6 +17,35 @@ pub fn pin(core: usize) {
     if let Err(error) = sched_setaffinity(None, &cores) {
         eprintln!("cannot stay on core {core}: {error}");
     }
+}
+
+/// Keeps this process and its children on the same two cores, where there are more.
+pub fn stay_on_two() {
+    let mut cores = CpuSet::new();
+    cores.set(NEAR);
+    cores.set(FAR);
+    if let Err(error) = sched_setaffinity(None, &cores) {
+        eprintln!("cannot stay on cores {FAR} and {NEAR}: {error}");
+    }
+}
+
+/// Share of all cores that is in use while this process does nothing: by whoever else is here.
+/// Unknown where the kernel does not say.
+pub fn in_use_by_others() -> Option<f64> {
+    let (idle, total) = core_times()?;
+    std::thread::sleep(Duration::from_millis(300));
+    let (idle_then, total_then) = core_times()?;
+    let total = total_then.checked_sub(total).filter(|total| *total > 0)?;
+    Some(1.0 - idle_then.saturating_sub(idle) as f64 / total as f64)
+}
+
+/// Time that the cores were idle, and in all.
+fn core_times() -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let times = text.lines().next()?.split_whitespace().skip(1).map(str::parse);
+    let times = times.collect::<Result<Vec<u64>, _>>().ok()?;
+    // Idle, and idle while something is read from a disk.
+    Some((times.get(3)? + times.get(4)?, times.iter().sum()))
 }
 
 /// Nanoseconds per operation of something that does `operations`.

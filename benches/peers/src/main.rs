@@ -5,16 +5,25 @@
 //! count, not the times. Two cores are wanted, and nothing else running.
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod compare;
+mod failover;
+mod failure;
 mod lane;
 mod machine;
+mod nodes;
 mod route;
 mod rpc;
+mod server;
 mod store;
+mod watch;
 
 use clap::{Parser, Subcommand};
 use compare::Settings;
+use failure::{Failure, Result};
+use std::ffi::OsString;
 use std::num::NonZeroU16;
+use std::process::ExitCode;
 
 /// Measure zepto beside its peers
 #[derive(Parser)]
@@ -31,7 +40,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Everything below
+    /// The four below
     All,
     /// From a symbol to its owner
     Route,
@@ -41,6 +50,15 @@ enum What {
     Store,
     /// Calls over TCP
     Rpc,
+    Cluster(cluster::ClusterArgs),
+    Failover(failover::FailoverArgs),
+    /// Become a server that ends with its parent
+    #[command(hide = true)]
+    Exec {
+        /// Program and arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
     /// The other side of a measurement
     #[command(hide = true)]
     Serve {
@@ -51,16 +69,42 @@ enum What {
     },
 }
 
-fn main() {
+fn main() -> ExitCode {
     let Arguments { what, rounds, json } = Arguments::parse();
     let settings = Settings { rounds: rounds.get().into(), json };
-    if let What::Serve { what, name } = &what {
-        let serve = if what.starts_with("rpc") { rpc::serve } else { lane::serve };
-        return serve(what, name);
+    let done = match &what {
+        What::Serve { what, name } => {
+            let serve = if what.starts_with("rpc") { rpc::serve } else { lane::serve };
+            serve(what, name);
+            Ok(())
+        }
+        What::Exec { command } => Err(server::become_it(command)),
+        What::Cluster(args) => with_servers(|| cluster::run(settings, args)),
+        What::Failover(args) => with_servers(|| failover::run(settings, args)),
+        operations => {
+            compare_operations(settings, operations);
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(why)) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// Servers are stopped and directories removed also when the user ends it.
+fn with_servers(measure: impl FnOnce() -> Result<()>) -> Result<()> {
+    failure::listen()?;
+    measure()
+}
+
+fn compare_operations(settings: Settings, what: &What) {
     machine::pin(machine::NEAR);
     let is = |one: &What| {
-        core::mem::discriminant(one) == core::mem::discriminant(&what) || matches!(what, What::All)
+        core::mem::discriminant(one) == core::mem::discriminant(what) || matches!(what, What::All)
     };
     if is(&What::Route) {
         route::run(settings);
