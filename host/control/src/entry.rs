@@ -7,9 +7,6 @@ use zepto_core::hash;
 use zepto_core::limits::LOG_ENTRY_BYTES_MAX;
 use zepto_core::topology::Command;
 
-/// An entry as it is stored and sent: its index and its bytes.
-pub type Entry = (u64, Vec<u8>);
-
 /// The version that this build writes, and the only one it reads.
 pub const VERSION: u8 = 2;
 
@@ -78,12 +75,6 @@ pub fn decode(bytes: &[u8]) -> Result<Command, DecodeError> {
 /// The hash of an entry that enters the topology's.
 pub fn digest(bytes: &[u8]) -> u64 {
     hash::digest(bytes)
-}
-
-/// The topology's hash after an entry, from the hash before it. The log stores it beside each
-/// entry and compares it with the topology's own when it is replayed.
-pub(crate) fn chain(hash_before: u64, index: u64, bytes: &[u8]) -> u64 {
-    hash::mix(hash_before ^ hash::mix(digest(bytes) ^ index))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
-use zepto_core::topology::{Change, Topology, What};
+use zepto_core::topology::{Change, What};
 use zepto_core::{Epoch, Incarnation, NodeId, PartitionId};
 
 fn every_command() -> Vec<(Command, &'static str)> {
@@ -100,18 +100,6 @@ fn what_is_no_entry_says_why() {
 fn a_command_larger_than_an_entry_is_not_encoded() {
     let names = vec!["x".repeat(1 << 20); 5];
     assert!(matches!(encode(&Command::Intern { names }), Err(EncodeError::TooLarge(_))));
-}
-
-#[test]
-fn the_stored_hash_is_the_topologys() {
-    let mut topology = Topology::empty();
-    let mut hash = 0;
-    for ((command, _), index) in every_command().iter().zip(1..) {
-        let bytes = encode(command).unwrap();
-        hash = chain(hash, index, &bytes);
-        topology.apply(index, digest(&bytes), command);
-        assert_eq!(hash, topology.placement.hash);
-    }
 }
 
 proptest! {

@@ -3,14 +3,12 @@
 //! Architecture invariant: nothing outside this crate knows how the order is agreed upon. The rest
 //! of the host proposes a [`Command`], waits for its [`Outcome`] and reads [`State`]; whether one
 //! node keeps the log or several vote on it is a matter behind [`ControlLog`]. The crate starts no
-//! thread: [`single::SingleWorker`], [`follower::FollowerWorker`] and [`raft::DiskWorker`] are loops
-//! that the node runs.
+//! thread: [`raft::DiskWorker`] is a loop that the node runs.
 //!
 //! * [`state`]: the applied topology of this node, and its one writer.
 //! * [`entry`]: the bytes of an entry, the format of the log on disk and on the wire.
-//! * [`single`]: one node's fsynced log, with group commit.
-//! * [`raft`]: a log that several voters agree upon, each with an fsynced file of its own.
-//! * [`follower`]: every other node, which polls the log's leader and proposes through it.
+//! * [`raft`]: the log, which voters agree upon, each with an fsynced file of its own. One node alone is
+//!   one voter; every node that is no voter follows with a file of its own too, ready to become one.
 //! * [`datadir`]: the directory that says which node of which cluster this is.
 //!
 //! # The contract
@@ -25,35 +23,27 @@
 //!   will. Unknown may have been committed, or may be later: read the state before proposing again.
 //! * **C3** Applying is deterministic: equal index means equal topology hash. Both are read
 //!   together, as a [`Position`].
-//! * **C4** A node's index never goes back while it runs. A restarted [`single::Single`] has at
-//!   least every index that it ever answered. A restarted follower starts empty, but it is a new
-//!   incarnation, and the answer to its join comes after all that its earlier life had applied.
-//!   A restarted [`raft::Raft`] begins with what its file notes as committed, and is where it was
-//!   when [`raft::Raft::recovered`] returns.
+//! * **C4** A node's index never goes back while it runs. A restarted [`raft::Raft`] begins with what
+//!   its file notes as committed, and is where it was when [`raft::Raft::recovered`] returns.
 //! * **C5** [`ControlLog::read_barrier`] returns an index that is at least that of every entry
 //!   committed before the call, and the node's [`State`] has applied it.
-//! * **C6** No progress without a majority of the voters, or without the one node that keeps the
-//!   log, and no loss of safety ever.
+//! * **C6** No progress without a majority of the voters, and no loss of safety ever.
 //! * **C7** One proposal is in flight per [`Subject`]; another one is refused at once. Symbol names
 //!   have no subject: interning the same name twice is harmless.
 #![forbid(unsafe_code)]
 
-pub mod any;
 mod claims;
 pub mod datadir;
 pub mod entry;
-pub mod follower;
+mod file;
 mod outcome;
-mod proposals;
 pub mod raft;
-pub mod single;
 pub mod state;
-mod store;
 #[cfg(test)]
 mod testing;
 mod watch;
 
-pub use any::AnyLog;
+pub use file::LogError;
 pub use outcome::{BarrierError, Outcome, Reason, Subject};
 pub use state::{Position, State};
 pub use zepto_core::topology::{Command, Event, Refused};

@@ -1,12 +1,10 @@
-//! What the tests of this crate share: commands, and a log whose worker runs.
+//! What the tests of this crate share: commands, threads, and a disk that loses power.
 
 pub mod lossy;
 
-use crate::single::{LogError, Single, SingleWorker};
 use crate::state::EventSink;
-use crate::{Command, ControlLog, Outcome};
+use crate::Command;
 use core::time::Duration;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use zepto_core::{Incarnation, NodeId};
 
@@ -43,44 +41,6 @@ pub fn no_events() -> EventSink {
 /// The first entries of every log: a cluster "c1" with an active node 1.
 pub fn first_entries() -> [Command; 3] {
     [bootstrap(), join("a", 1), activate(1, 1)]
-}
-
-/// A log and the thread its worker runs on.
-pub struct Running {
-    pub log: Arc<Single>,
-    worker: JoinHandle<Result<(), LogError>>,
-}
-
-impl Running {
-    pub fn start((log, worker): (Arc<Single>, SingleWorker)) -> Self {
-        Self { log, worker: run(worker) }
-    }
-
-    pub fn propose(&self, command: Command) -> Outcome {
-        block_on(self.log.propose(command, LONG))
-    }
-
-    pub fn commit(&self, command: Command) -> u64 {
-        match self.propose(command) {
-            Outcome::Committed { index } => index,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Stops the log and closes its file.
-    pub fn stop(self) -> Result<(), LogError> {
-        self.log.stop();
-        self.worker.join().unwrap()
-    }
-
-    /// Waits until the worker ends by itself.
-    pub fn join(self) -> Result<(), LogError> {
-        self.worker.join().unwrap()
-    }
-}
-
-pub fn run(worker: SingleWorker) -> JoinHandle<Result<(), LogError>> {
-    on_a_thread(move || worker.run())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the node crate's part, played by the test")]

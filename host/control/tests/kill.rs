@@ -6,33 +6,39 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command as Process, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use zepto_control::datadir::{DataDir, DataDirError};
-use zepto_control::single::{Single, SingleWorker};
+use zepto_control::raft::{LinkFailure, Peer, PeerLink, Raft, Times};
 use zepto_control::{Command, ControlLog, Outcome};
 
 /// Set for the process that is to be killed: its data directory.
 const CHILD_DIRECTORY: &str = "ZEPTO_TEST_CHILD_DIRECTORY";
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// The only peer of its log speaks with nobody.
+struct Nobody;
+
+impl PeerLink for Nobody {
+    async fn call(&self, _: &Peer, _: Vec<u8>, _: Duration) -> Result<Vec<u8>, LinkFailure> {
+        Err(LinkFailure::Unreachable("there is nobody else".into()))
+    }
+}
+
 #[test]
 #[ignore = "started, and killed, by the test below"]
 fn child_that_proposes_until_it_is_killed() {
     let Ok(path) = std::env::var(CHILD_DIRECTORY) else { return };
     let directory = DataDir::open(Path::new(&path), "a").unwrap();
-    let events = Box::new(|_, _| {});
-    let (log, worker) = match directory.has_log().unwrap() {
-        true => Single::open(&directory.log_path(), events).unwrap(),
-        false => Single::create(&directory.log_path(), events).unwrap(),
-    };
-    run(worker);
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        if log.state().index() == 0 {
+        let log = start(&directory.log_path()).await;
+        if log.is_fresh() {
+            log.bootstrap().await.unwrap();
             let bootstrap = Command::Bootstrap { cluster: 1, bits: 4, copies: 1 };
             assert!(matches!(log.propose(bootstrap, DEADLINE).await, Outcome::Committed { .. }));
         }
+        log.recovered(DEADLINE).await.unwrap();
         let local = tokio::task::LocalSet::new();
         for proposer in 0..8 {
             let log = log.clone();
@@ -51,16 +57,19 @@ fn child_that_proposes_until_it_is_killed() {
     });
 }
 
+#[expect(clippy::disallowed_methods, reason = "the node crate's part, played by the test")]
+async fn start(path: &Path) -> Arc<Raft<Nobody>> {
+    let events = Box::new(|_, _| {});
+    let (unstarted, worker) = Raft::open(path, ("a", "h:1"), Nobody, Times::FAST, events).unwrap();
+    std::thread::spawn(move || worker.run());
+    unstarted.start().await.unwrap()
+}
+
 fn report(index: u64, name: &str) {
     let mut out = std::io::stdout().lock();
     // One write, so that no line is cut in two by the kill.
     out.write_all(format!("committed {index} {name}\n").as_bytes()).unwrap();
     out.flush().unwrap();
-}
-
-#[expect(clippy::disallowed_methods, reason = "the node crate's part, played by the test")]
-fn run(worker: SingleWorker) {
-    std::thread::spawn(move || worker.run());
 }
 
 fn start_child(directory: &Path) -> Child {
@@ -97,10 +106,15 @@ fn what_a_killed_process_reported_as_committed_is_in_its_log() {
         child.wait().unwrap();
 
         let data = DataDir::open(&path, "a").unwrap();
-        let (log, _worker) = Single::open(&data.log_path(), Box::new(|_, _| {})).unwrap();
-        for (index, name) in &committed {
-            assert!(log.state().index() >= *index);
-            assert!(log.state().symbol_id(name).is_some(), "{name} of entry {index} is lost");
-        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let log = start(&data.log_path()).await;
+            log.recovered(DEADLINE).await.unwrap();
+            for (index, name) in &committed {
+                assert!(log.state().index() >= *index);
+                assert!(log.state().symbol_id(name).is_some(), "{name} of entry {index} is lost");
+            }
+            log.stop().await;
+        });
     }
 }

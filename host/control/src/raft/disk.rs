@@ -6,7 +6,7 @@
 
 use super::runtime;
 use super::types::{Bytes, Entry, LogId, Membership, Payload, SnapshotMeta, Vote, log_id, term_of};
-use crate::store::{
+use crate::file::{
     LogError, META, META_FORMAT, check_format, create_database, open_database, write_durable,
 };
 use core::ops::Range;

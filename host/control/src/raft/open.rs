@@ -11,7 +11,7 @@ use super::types::{Contact, SnapshotMeta};
 use super::worker::DiskWorker;
 use super::{Raft, Reason};
 use crate::outcome::Outcome;
-use crate::single::LogError;
+use crate::file::LogError;
 use crate::state::{Applier, EventSink, State, WaitError};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;

@@ -7,7 +7,7 @@
 use super::disk::Change;
 use super::store::{self, Shared};
 use super::types::{LogId, Types};
-use crate::single::LogError;
+use crate::file::LogError;
 use core::sync::atomic::{AtomicU64, Ordering};
 use openraft::storage::IOFlushed;
 use std::io;

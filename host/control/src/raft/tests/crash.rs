@@ -4,8 +4,8 @@ use crate::raft::disk::{Change, Disk};
 use crate::raft::store::{LogStore, Shared};
 use crate::raft::types::{Bytes, Entry, Payload, Types, Vote, log_id};
 use crate::raft::worker::DiskWorker;
-use crate::single::LogError;
-use crate::store::builder;
+use crate::file::LogError;
+use crate::file::builder;
 use crate::testing::lossy::{self, Crash, Lossy};
 use crate::testing::{block_on, on_a_thread};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -162,9 +162,15 @@ fn a_file_that_is_in_use_of_another_format_or_damaged_is_refused_and_not_repaire
     });
     assert!(text.contains("entry 2 came where entry 1"), "{text}");
 
-    let single = directory.path().join("single");
-    drop(crate::store::Store::create(&single).unwrap());
-    assert!(matches!(Disk::open_or_create(&single), Err(LogError::Format(1))));
+    let other = directory.path().join("other");
+    let database = crate::file::create_database(&other, Ok).unwrap();
+    crate::file::write_durable(&database, |transaction| {
+        transaction.open_table(crate::file::META)?.insert(crate::file::META_FORMAT, 1)?;
+        Ok(())
+    })
+    .unwrap();
+    drop(database);
+    assert!(matches!(Disk::open_or_create(&other), Err(LogError::Format(1))));
     std::fs::write(directory.path().join("noise"), [7; 5000]).unwrap();
     let noise = Disk::open_or_create(&directory.path().join("noise"));
     assert!(matches!(noise, Err(LogError::Open { .. })), "{noise:?}");

@@ -1,7 +1,7 @@
 //! Several peers of one log, on files, each reached by its address through one switch.
 
 use crate::raft::{Compaction, Demoted, HandleError, LinkFailure, Peer, PeerLink, Raft, Times};
-use crate::single::LogError;
+use crate::file::LogError;
 use crate::testing::{LONG, intern, no_events, on_a_thread};
 use crate::{Command, ControlLog, Outcome};
 use core::sync::atomic::{AtomicU64, Ordering};
