@@ -16,7 +16,7 @@ use zepto_store::StoreCounters;
 use zepto_store::query::{Aggregate, Bar, KindSet, Position, Summary, TimeRange};
 
 /// Version of every message.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// A request of a client or of another node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

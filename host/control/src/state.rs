@@ -283,6 +283,7 @@ impl Applier {
     }
 
     /// How far it has applied, published or not.
+    #[cfg(test)]
     pub(crate) fn position(&self) -> Position {
         self.state.with_topology(|topology| Position {
             index: topology.placement.index,

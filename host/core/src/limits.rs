@@ -152,12 +152,6 @@ pub const RECONNECT_MIN_MS: u64 = 50;
 /// Longest pause after failed connects; a peer that returns is used again within it.
 pub const RECONNECT_MAX_MS: u64 = 1_000;
 
-/// Log entries in one answer to a follower.
-pub const FOLLOW_ENTRIES_MAX: usize = 1024;
-/// Bytes of the log entries in one answer to a follower, unless its first entry alone has more.
-pub const FOLLOW_BYTES_MAX: usize = 8 << 20;
-/// Time that a follower's poll waits at its leader for a next entry.
-pub const FOLLOW_WAIT_MS: u64 = 5_000;
 /// Bytes of one log entry.
 pub const LOG_ENTRY_BYTES_MAX: usize = 4 << 20;
 /// Time for the log to take a proposal.
@@ -268,7 +262,6 @@ const _: () = {
     assert!(1 << PARTITION_BITS_MAX <= u16::MAX as usize + 1);
     assert!(PARTITION_BITS_DEFAULT <= PARTITION_BITS_MAX);
     assert!((LOG_ENTRY_BYTES_MAX as u32) < PAYLOAD_BYTES_MAX);
-    assert!(FOLLOW_BYTES_MAX + LOG_ENTRY_BYTES_MAX < PAYLOAD_BYTES_MAX as usize);
     assert!(APPEND_BYTES_MAX + LOG_ENTRY_BYTES_MAX < LOG_MESSAGE_BYTES_MAX);
     assert!(LOG_MESSAGE_BYTES_MAX < PAYLOAD_BYTES_MAX as usize);
     assert!(SNAPSHOT_CHUNK_BYTES < LOG_ENTRY_BYTES_MAX);
@@ -280,7 +273,6 @@ const _: () = {
             < SNAPSHOT_BYTES_MAX
     );
     assert!(PROPOSAL_BYTES_MAX >= 2 * LOG_ENTRY_BYTES_MAX);
-    assert!(FOLLOW_WAIT_MS < REQUEST_DEADLINE_MS_MAX as u64);
     assert!(RANGE_ROWS_MAX * 64 < PAYLOAD_BYTES_MAX as usize);
     assert!((RPC_LANE_SLOTS * 64) < PAYLOAD_BYTES_MAX as usize);
     assert!(CONNECTION_QUEUE_BYTES_MAX > PAYLOAD_BYTES_MAX as usize);

@@ -256,6 +256,11 @@ mod tests {
             silent_ms,
             address: format!("127.0.0.1:900{node}"),
             partitions: 2048,
+            copies: 2731,
+            filling: 0,
+            weight: 100,
+            zone: String::new(),
+            votes: true,
         };
         Status {
             name: "a".into(),
@@ -268,6 +273,9 @@ mod tests {
             topology_hash: 255,
             copies: 1,
             partitions: 4096,
+            offline: 0,
+            short_of_copies: 0,
+            moving: 0,
             symbols: 1000,
             transport: "shm".into(),
             members: vec![
@@ -279,7 +287,14 @@ mod tests {
             shards: vec![ShardCounters { appended: 1234, ..Default::default() }],
             store_limit_bytes: 1 << 30,
             heartbeats: HeartbeatCounters { sent: 77, stranger: 3, ..Default::default() },
-            log: LogCounters { applied_index: 9, transactions: Some(8) },
+            log: LogCounters {
+                applied_index: 9,
+                transactions: 8,
+                term: 3,
+                voters: 3,
+                has_leader: true,
+                calls_failed: 0,
+            },
             peers: vec![PeerCounters {
                 address: "127.0.0.1:9002".into(),
                 connected: true,

@@ -4,7 +4,7 @@
 //! take every command that can be decoded, and refuse what breaks a rule.
 
 use zepto_control::entry;
-use zepto_core::topology::{Command, Handover, Topology};
+use zepto_core::topology::{Change, Command, Topology, What};
 use zepto_core::{Epoch, Incarnation, NodeId, PartitionId};
 
 use crate::Target;
@@ -63,14 +63,18 @@ fn beginning() -> Vec<Command> {
 
 fn seeds() -> Vec<Vec<u8>> {
     let (node, incarnation) = (NodeId(1), Incarnation(1));
-    let handover = Handover { partition: PartitionId(3), epoch: Epoch(4), to: NodeId(2) };
+    let change = |what| Change { partition: PartitionId(3), epoch: Epoch(4), what };
+    let changes = vec![change(What::Fill(NodeId(2))), change(What::Switch(NodeId(2)))];
     let mut commands = beginning();
     commands.extend([
         join("c"),
         Command::Leave { node, incarnation },
         Command::Bury { node, incarnation },
-        Command::HandOver { node, incarnation, handovers: vec![handover; 3] },
-        Command::Reassign { partition: PartitionId(3), epoch: Epoch(4), copies: vec![NodeId(2)] },
+        Command::Change { node, incarnation, changes },
+        Command::Pin { partition: PartitionId(3), node },
+        Command::Weight { node, weight: 200 },
+        Command::Remove { node },
+        Command::Recover { partitions: 16 },
         Command::Intern { names: vec!["spot:BTCUSDT".into(), "A".into()] },
     ]);
     commands.iter().map(|command| entry::encode(command).expect("a small command")).collect()

@@ -5,10 +5,9 @@
 use core::fmt::Debug;
 
 use zepto_client::message::{
-    Answer, AnswerBody, Ask, JoinRequest, LaneRequest, Leg, Missing, Of, Part, Query, Request,
-    Response, decode, encode, partition_of,
+    Answer, AnswerBody, Ask, JoinRequest, LanePurpose, LaneRequest, Leg, Missing, Of, Operation,
+    Part, Query, Request, Response, decode, encode, partition_of,
 };
-use zepto_control::Position as LogPosition;
 use zepto_core::topology::Topology;
 use zepto_core::view::View;
 use zepto_core::{Epoch, Incarnation, NodeId};
@@ -71,11 +70,26 @@ fn requests() -> Vec<Request> {
         Request::Query(Query { ask: Ask::Summary, partial: true }),
         Request::Leg(Leg::Summary { ownership: 5 }),
         Request::Leader,
-        Request::Follow { after: LogPosition { index: 3, hash: 4 }, wait_ms: 5 },
-        Request::Propose { entry: vec![1, 2, 3] },
-        Request::Barrier,
+        Request::Consensus(vec![1, 2, 3]),
         Request::Heard { node, incarnation },
-        Request::Meet(LaneRequest { node, incarnation, shard: 1, slots: 64, memory_only: false }),
+        Request::Meet(LaneRequest {
+            node,
+            incarnation,
+            shard: 1,
+            slots: 64,
+            purpose: LanePurpose::Producer { memory_only: false },
+        }),
+        Request::Meet(LaneRequest {
+            node,
+            incarnation,
+            shard: 1,
+            slots: 64,
+            purpose: LanePurpose::Replica { owner: NodeId(1), incarnation },
+        }),
+        Request::Operate(Operation::Drain { node: "a".into() }),
+        Request::Operate(Operation::Pin { table: 1, symbol: "A".into(), node: "b".into() }),
+        Request::Operate(Operation::Weight { node: "a".into(), weight: 300 }),
+        Request::Operate(Operation::Recover { partitions: 300 }),
         Request::Join(JoinRequest {
             name: "c".into(),
             incarnation,
@@ -84,6 +98,7 @@ fn requests() -> Vec<Request> {
             weight: 100,
             zone: "z".into(),
             cluster: Some(1 << 100),
+            voter: u64::MAX,
         }),
     ];
     for of in asks() {
@@ -117,9 +132,8 @@ fn responses() -> Vec<Response> {
         Response::Meet { door: "zepto".into(), nonce: 1 << 90 },
         Response::Joined { node, cluster: 7, index: 8 },
         Response::Leader { address: Some("h:1".into()) },
-        Response::Entries(Ok(vec![(1, vec![1, 2]), (2, Vec::new())])),
-        Response::Entries(Err("not in this log".into())),
-        Response::Barrier(Ok(5)),
+        Response::Consensus(vec![1, 2]),
+        Response::Operated { index: 300 },
         Response::Heard { silent_ms: Some(3) },
         answer(AnswerBody::Summaries(vec![(0, "A".into(), summary)])),
         answer(AnswerBody::Series(None)),
