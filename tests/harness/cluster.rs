@@ -10,7 +10,7 @@ use tempfile::TempDir;
 /// A cluster; dropping it kills what still runs and removes the data directories.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The nodes; the first keeps the log.
+    /// The nodes; the first founded the cluster.
     pub nodes: Vec<Host>,
     /// After the nodes, since it is dropped after them.
     directory: TempDir,
@@ -36,6 +36,12 @@ impl Cluster {
     #[track_caller]
     pub fn fast() -> Self {
         Self::start(&["--profile", "fast"])
+    }
+
+    /// Three nodes that keep one copy of everything and notice a death in seconds.
+    #[track_caller]
+    pub fn one_copy_fast() -> Self {
+        Self::start(&["--profile", "fast", "--copies", "1"])
     }
 
     /// The data directory of a node.
@@ -102,11 +108,15 @@ impl Cluster {
     }
 }
 
-/// Waits until a node sees this many active members, each with a fair part of the partitions.
+/// Waits until a node sees this many active members, each with a fair part of the partitions, and
+/// every partition with all its copies.
 #[track_caller]
 pub fn wait_balanced(node: &Host, members: usize) {
     eventually(&format!("{} sees {members} members with partitions", node.name), SOON, || {
         let status = node.status();
+        if status["short_of_copies"] != 0 || status["moving"] != 0 {
+            return None;
+        }
         let fair = status["partitions"].as_u64()? / members as u64 / 2;
         let all = status["members"].as_array()?.iter();
         let active = all.filter(|member| member["state"] == "ACTIVE");

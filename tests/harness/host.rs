@@ -6,7 +6,6 @@ use core::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::path::Path;
-use std::process::Command;
 
 /// A node that serves; dropping it kills it.
 #[derive(Debug)]
@@ -40,13 +39,18 @@ impl Host {
     /// Starts a node and waits until it serves.
     #[track_caller]
     pub fn start(name: &str, data_dir: &Path, seeds: &[&str], more: &[&str]) -> Self {
-        Self::serving(name, zepto_host(arguments(name, data_dir, seeds, more)))
+        Self::serving(name, Self::spawn(name, data_dir, seeds, more))
     }
 
-    /// Starts a command that ends in a node, and waits until it serves.
+    /// Starts a node that may not serve before others do.
     #[track_caller]
-    pub fn serving(name: &str, command: Command) -> Self {
-        let mut process = Process::spawn(command);
+    pub fn spawn(name: &str, data_dir: &Path, seeds: &[&str], more: &[&str]) -> Process {
+        Process::spawn(zepto_host(arguments(name, data_dir, seeds, more)))
+    }
+
+    /// Waits until the node of a process serves.
+    #[track_caller]
+    pub fn serving(name: &str, mut process: Process) -> Self {
         let announced = eventually(&format!("node {name} announces itself"), SOON, || {
             let line = process.stdout().split_once('\n').map(|(line, _)| line.to_owned());
             let running = process.is_running();

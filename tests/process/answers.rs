@@ -129,7 +129,7 @@ fn a_full_dev_shm_changes_nothing() {
         let mut command = std::process::Command::new("unshare");
         command.args(["-m", "sh", "-c"]).args(inside("exec \"$0\" \"$@\""));
         command.arg(host.get_program()).args(host.get_args());
-        Host::serving(name, command)
+        Host::serving(name, Process::spawn(command))
     };
     let a = start("a", &[]);
     let b = start("b", &[&a.address]);

@@ -7,7 +7,7 @@ use zepto_tests::harness::{Cluster, Feeder, LONG, SOON, Watchdog, data, run, sys
 #[test]
 fn a_query_names_the_dead_owner_and_a_partial_answer_is_marked() {
     let _watchdog = Watchdog::new(LONG);
-    let mut cluster = Cluster::fast();
+    let mut cluster = Cluster::one_copy_fast();
     let made = data::make(cluster.path(), 10_000);
     cluster.feed(&made.file, &[]).code(0);
     let dead = cluster.take("b").kill();
@@ -33,7 +33,7 @@ fn a_query_names_the_dead_owner_and_a_partial_answer_is_marked() {
 #[test]
 fn a_query_before_the_death_is_noticed_names_the_owner_too() {
     let _watchdog = Watchdog::new(LONG);
-    let mut cluster = Cluster::start(&[]);
+    let mut cluster = Cluster::start(&["--copies", "1"]);
     let made = data::make(cluster.path(), 1_000);
     cluster.feed(&made.file, &[]).code(0);
     cluster.take("b").kill();
@@ -45,7 +45,7 @@ fn a_query_before_the_death_is_noticed_names_the_owner_too() {
 #[test]
 fn a_stopped_owner_is_suspected_then_named() {
     let _watchdog = Watchdog::new(LONG);
-    let cluster = Cluster::fast();
+    let cluster = Cluster::one_copy_fast();
     cluster.get("b").process.signal(Signal::STOP);
     cluster.wait_state("a", "b", "DEAD", SOON);
     let at = &cluster.get("c").address;

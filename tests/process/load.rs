@@ -28,7 +28,7 @@ fn a_feed_interrupted_says_what_was_acknowledged() {
 #[test]
 fn ticks_beyond_the_memory_are_refused_and_counted() {
     let _watchdog = Watchdog::new(LONG);
-    let cluster = Cluster::start(&["--memory", "2MiB"]);
+    let cluster = Cluster::start(&["--memory", "2MiB", "--copies", "1"]);
     let made = data::make(cluster.path(), 500_000);
     let fed = cluster.feed(&made.file, &[]).code(1);
     let acked = fed.acknowledged();
@@ -41,7 +41,7 @@ fn ticks_beyond_the_memory_are_refused_and_counted() {
 fn ten_times_what_the_memory_holds_is_refused_within_the_memory_and_answers_go_on() {
     const MEMORY: u64 = 16 << 20;
     let _watchdog = Watchdog::new(LONG);
-    let cluster = Cluster::start(&["--memory", "16MiB"]);
+    let cluster = Cluster::start(&["--memory", "16MiB", "--copies", "1"]);
     // A row takes 32 bytes or more; three nodes hold less than a tenth of these.
     let made = data::make(cluster.path(), 3_000_000);
     let feeds = [0; 5].map(|_| cluster.start_feed(&made.file, &[]));

@@ -6,6 +6,7 @@
 mod answers;
 mod deaths;
 mod demo;
+mod failover;
 mod load;
 mod refusals;
 mod restarts;

@@ -160,7 +160,7 @@ fn a_configuration_with_a_typo_names_the_key_and_the_line() {
         ("shards = 3\n", &["shards", "1, 2, 4, 8 or 16"]),
         ("listen = \"nowhere\"\n", &["listen", "nowhere", "host:port"]),
         ("node_id = \n", &["zepto.toml", "line 1"]),
-        ("[cluster]\ncopies = 2\n", &["cluster.copies"]),
+        ("[cluster]\ncopies = 5\n", &["cluster.copies"]),
     ];
     for (text, words) in cases {
         fs::write(&file, text).expect("a file");

@@ -36,7 +36,7 @@ fn nodes_with_one_secret_form_a_cluster_and_everybody_else_is_refused_with_the_r
     // One by the flag, one by the environment.
     let mut command = zepto_host(arguments("b", &directory.path().join("b"), &[&a.address], &[]));
     command.env(VARIABLE, &ours);
-    let b = Host::serving("b", command);
+    let b = Host::serving("b", Process::spawn(command));
     eventually("both are active", SOON, || {
         let status = status(&b.address, &flag).code(0).json();
         let members = status["members"].as_array()?.clone();

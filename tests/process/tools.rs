@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use zepto_tests::harness::{Host, LONG, SOON, Watchdog, run};
+use zepto_tests::harness::{Host, LONG, Process, SOON, Watchdog, run};
 
 #[test]
 fn every_command_explains_itself() {
@@ -63,7 +63,7 @@ fn a_configuration_file_starts_a_node() {
     fs::write(&file, text).expect("a file");
     let mut command = zepto_tests::harness::process::zepto_host(["--config"]);
     command.arg(&file).args(["--announce", "--exit-with-stdin"]);
-    let node = Host::serving("from-file", command);
+    let node = Host::serving("from-file", Process::spawn(command));
     assert_eq!(node.status()["name"], "from-file");
     node.stop(SOON).code(0);
 }

@@ -304,7 +304,8 @@ impl Fault {
             Focus::OneCopy => &[crash, pause, reconnect, pin, accuse],
             Focus::Sleep => &[pause, pause, nap, crash],
             Focus::Mixed => &[
-                pause, crash, accuse, stall, slow_lane, partition, reconnect, nap, pin, weigh, sever,
+                pause, crash, accuse, stall, slow_lane, partition, reconnect, nap, pin, weigh,
+                sever,
             ],
         };
         *rng.pick(faults)

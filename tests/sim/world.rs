@@ -63,13 +63,7 @@ pub(super) enum Event {
     /// A node looks at its partitions.
     Keep(usize, Incarnation),
     /// A node learns what became of its changes.
-    Told {
-        node: usize,
-        incarnation: Incarnation,
-        changes: Vec<Change>,
-        index: u64,
-        lost: bool,
-    },
+    Told { node: usize, incarnation: Incarnation, changes: Vec<Change>, index: u64, lost: bool },
     /// A planned fault strikes.
     Fault(usize),
     /// A reader looks at a node's partitions.

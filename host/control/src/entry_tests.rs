@@ -31,7 +31,11 @@ fn every_command() -> Vec<(Command, &'static str)> {
                 node,
                 incarnation,
                 changes: vec![
-                    Change { partition: PartitionId(4095), epoch: Epoch(9), what: What::Fill(NodeId(2)) },
+                    Change {
+                        partition: PartitionId(4095),
+                        epoch: Epoch(9),
+                        what: What::Fill(NodeId(2)),
+                    },
                     Change { partition: PartitionId(1), epoch: Epoch(128), what: What::Renew },
                 ],
             },

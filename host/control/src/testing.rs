@@ -2,8 +2,8 @@
 
 pub mod lossy;
 
-use crate::state::EventSink;
 use crate::Command;
+use crate::state::EventSink;
 use core::time::Duration;
 use std::thread::JoinHandle;
 use zepto_core::{Incarnation, NodeId};

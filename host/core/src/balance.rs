@@ -21,9 +21,10 @@ pub fn wishes(placement: &Placement, me: NodeId) -> Vec<Change> {
         return Vec::new();
     }
     let mut changes = owners(placement, me);
-    let calm = !placement.assignments.iter().any(|assignment| {
-        assignment.target != NodeId(0) || assignment.filling().next().is_some()
-    });
+    let calm = !placement
+        .assignments
+        .iter()
+        .any(|assignment| assignment.target != NodeId(0) || assignment.filling().next().is_some());
     if changes.is_empty() && calm {
         changes = copies(placement, me);
     }

@@ -154,9 +154,7 @@ pub fn control_of(slot: &Slot) -> Result<Control, UnknownControl> {
             count: slot[1] as u32,
             digest: slot[2],
         }),
-        FILLED => {
-            Ok(Control::Filled { partition: PartitionId(slot[0] as u32), rows: slot[1] })
-        }
+        FILLED => Ok(Control::Filled { partition: PartitionId(slot[0] as u32), rows: slot[1] }),
         unknown => Err(UnknownControl(unknown)),
     }
 }

@@ -12,6 +12,7 @@ use clap::{CommandFactory, Parser};
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use zepto_tools::failure::Failure;
 use zepto_tools::{demo, feed_cmd, format, query_cmd, status_cmd};
 
@@ -52,11 +53,16 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Log lines go to standard error: a node's from `info` on, a command's from `warn` on.
+/// Log lines go to standard error: a node's from `info` on, a command's from `warn` on. Consensus
+/// tells every step of its own as `info`; of a level alone it takes only what is wrong.
 fn start_logging(cli: &Cli) -> Result<(), Failure> {
     let usual = if matches!(cli.command, None | Some(Command::Run(_))) { "info" } else { "warn" };
     let level = cli.log.as_deref().unwrap_or(usual);
-    let filter = EnvFilter::try_new(level).map_err(|error| {
+    let level = match level.parse::<LevelFilter>() {
+        Ok(LevelFilter::OFF | LevelFilter::ERROR | LevelFilter::WARN) | Err(_) => level.to_owned(),
+        Ok(_) => format!("{level},openraft=error"),
+    };
+    let filter = EnvFilter::try_new(&level).map_err(|error| {
         Failure::Usage(format!("log level {level:?}: {error}; write error, warn, info or debug"))
     })?;
     tracing_subscriber::fmt()

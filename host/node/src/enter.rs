@@ -55,7 +55,10 @@ pub(crate) async fn enter<T: Wire>(
     let opened = opened.await.map_err(|error| StartError::Log(error.to_string()))?;
     let (unstarted, worker) = opened.map_err(|error| StartError::Log(error.to_string()))?;
     let fresh = unstarted.is_fresh();
-    if fresh && seeds.is_empty() && let Some(cluster) = known {
+    if fresh
+        && seeds.is_empty()
+        && let Some(cluster) = known
+    {
         return Err(StartError::Refused(format!(
             "{} belongs to cluster {cluster:032x}, but its log is gone; give --seed with the \
              address of one of its members",

@@ -171,11 +171,7 @@ enum Rejected {
 }
 
 /// This node leads the log that it joins.
-async fn join_own(
-    log: &Log,
-    peers: &Peers,
-    request: &JoinRequest,
-) -> Result<Membership, Rejected> {
+async fn join_own(log: &Log, peers: &Peers, request: &JoinRequest) -> Result<Membership, Rejected> {
     let nobody: Option<&Joined<zepto_transport::Shm>> = None;
     match welcome(log, nobody, peers, request.clone()).await {
         Ok(Response::Joined { node, cluster, index }) => Ok(Membership { node, cluster, index }),

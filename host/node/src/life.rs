@@ -72,7 +72,6 @@ impl Life {
             tracing::error!("ending the threads panicked");
         }
     }
-
 }
 
 impl Drop for Life {

@@ -116,8 +116,7 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
     let admin = Admin::start(&config, &service).await?;
     let (stop_server, server) = serve(bound.tcp, &service, rpc.clone())?;
     let address = bound.address;
-    let entered =
-        enter::enter(&config, &mut data_dir, &service, consensus, &fail, &mut life).await;
+    let entered = enter::enter(&config, &mut data_dir, &service, consensus, &fail, &mut life).await;
     let entered = match entered {
         Ok(entered) => entered,
         Err(error) => {

@@ -36,11 +36,7 @@ pub(crate) async fn operate(
     }
 }
 
-fn command_of(
-    log: &Log,
-    placement: &Placement,
-    operation: &Operation,
-) -> Result<Command, Failure> {
+fn command_of(log: &Log, placement: &Placement, operation: &Operation) -> Result<Command, Failure> {
     Ok(match operation {
         Operation::Drain { node } => {
             let member = member(placement, node)?;

@@ -114,9 +114,8 @@ impl<T: Transport> Owner<T> {
         };
         for (shard, port) in self.shards.iter().enumerate() {
             let mine = partitions.iter().filter(replicated).copied();
-            let of_shard = |p: &PartitionId| {
-                usize::from(shard_of(*p, self.shards.len() as u16)) == shard
-            };
+            let of_shard =
+                |p: &PartitionId| usize::from(shard_of(*p, self.shards.len() as u16)) == shard;
             let mine: Vec<PartitionId> = mine.filter(of_shard).collect();
             if !mine.is_empty() && !port.confirm(mine, CONFIRM_WITHIN) {
                 let text = "not all replicas confirm that this node is the owner";

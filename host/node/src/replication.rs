@@ -112,10 +112,7 @@ impl<T: Wire, L: ControlLog + Clone> Replication<T, L> {
                     incarnation,
                     shard: to.shard,
                     slots: LANE_SLOTS as u32,
-                    purpose: LanePurpose::Replica {
-                        owner: self.me,
-                        incarnation: self.incarnation,
-                    },
+                    purpose: LanePurpose::Replica { owner: self.me, incarnation: self.incarnation },
                 };
                 let (way, address) = (self.way.clone(), member.address.clone());
                 let port = self.shards[shard].clone();

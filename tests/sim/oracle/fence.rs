@@ -21,7 +21,9 @@ pub fn replicated(
         let what = name(slot[6]);
         format!("node {node} took {what} of {partition} at epoch {carried:?}, it holds {held:?}")
     })?;
-    let copies = |a: &zepto_core::topology::Assignment| a.is_filling(node) || a.replicas().any(|copy| copy == node);
+    let copies = |a: &zepto_core::topology::Assignment| {
+        a.is_filling(node) || a.replicas().any(|copy| copy == node)
+    };
     let replica = assignment.is_some_and(copies);
     ensure(Oracle::Fence, replica, || {
         format!("node {node} took {} of {partition}, whose replica it is not", name(slot[6]))

@@ -3,6 +3,10 @@
 //! Every call has a deadline, and an answer of the wrong kind is a failure like no answer. A peer
 //! that is not reached is asked again after a pause that grows up to the shortest election
 //! time-out, so that it is not a standing start when it comes back.
+//!
+//! Architecture invariant: a peer is called where the membership in force says that it is. openraft
+//! keeps a channel as long as its id is a peer, also when a new life of the peer has another
+//! address.
 
 use super::peers::{LinkFailure, Peer, PeerLink};
 use super::store;
@@ -11,13 +15,15 @@ use super::types::{Bytes, Contact, Snapshot, Types, Vote};
 use super::wire::{self, Chunk, ChunkAnswer, Envelope, Request, Response};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use openraft::OptionalSend;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse};
 use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse};
 use openraft::raft::{VoteRequest, VoteResponse};
-use std::sync::Arc;
+use openraft::type_config::alias::WatchReceiverOf;
+use openraft::{OptionalSend, RaftMetrics};
+use std::sync::{Arc, OnceLock};
 use tokio::time::timeout;
 use zepto_core::hash::digest;
 use zepto_core::limits::{APPEND_MIB_MS, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNK_MS};
@@ -29,6 +35,8 @@ pub(crate) struct Wire<L> {
     pub me: u64,
     pub times: Times,
     pub failures: AtomicU64,
+    /// What consensus says of itself, once it runs.
+    pub metrics: OnceLock<WatchReceiverOf<Types, RaftMetrics<Types>>>,
 }
 
 /// Makes channels.
@@ -45,6 +53,13 @@ pub(crate) struct Channel<L> {
 type Result<T> = core::result::Result<T, RPCError<Types>>;
 
 impl<L: PeerLink> Wire<L> {
+    /// Where a peer is now.
+    fn current(&self, to: &Peer) -> Option<Peer> {
+        let metrics = self.metrics.get()?.borrow_watched();
+        let contact = metrics.membership_config.membership().get_node(&to.id)?;
+        Some(Peer::new(to.id, contact))
+    }
+
     /// One request and its answer.
     pub async fn call(
         &self,
@@ -77,10 +92,15 @@ impl<L: PeerLink> Wire<L> {
 
 impl<L: PeerLink> Channel<L> {
     async fn ask(&self, request: Request, deadline: Duration) -> Result<Response> {
-        self.wire.call(&self.to, request, deadline).await.map_err(|failure| match failure {
-            LinkFailure::Unreachable(text) => RPCError::Unreachable(Unreachable::from_string(text)),
-            LinkFailure::Unknown(text) => RPCError::Network(NetworkError::from_string(text)),
-        })
+        let current = self.wire.current(&self.to);
+        self.wire.call(current.as_ref().unwrap_or(&self.to), request, deadline).await.map_err(
+            |failure| match failure {
+                LinkFailure::Unreachable(text) => {
+                    RPCError::Unreachable(Unreachable::from_string(text))
+                }
+                LinkFailure::Unknown(text) => RPCError::Network(NetworkError::from_string(text)),
+            },
+        )
     }
 
     /// For a small message, whose answer may wait for the peer's disk.

@@ -10,15 +10,15 @@ use super::times::Times;
 use super::types::{Contact, SnapshotMeta};
 use super::worker::DiskWorker;
 use super::{Raft, Reason};
-use crate::outcome::Outcome;
 use crate::file::LogError;
+use crate::outcome::Outcome;
 use crate::state::{Applier, EventSink, State, WaitError};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use openraft::{Config, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use zepto_core::limits::{
     APPEND_ENTRIES_MAX, CONSENSUS_QUEUE_MAX, LOG_KEEP_ENTRIES, LOG_SNAPSHOT_ENTRIES,
     SNAPSHOT_CHUNK_MS,
@@ -88,7 +88,13 @@ impl<L: PeerLink> Raft<L> {
             snapshot: notes.snapshot,
             fresh,
             me,
-            wire: Wire { link, me: id, times, failures: AtomicU64::new(0) },
+            wire: Wire {
+                link,
+                me: id,
+                times,
+                failures: AtomicU64::new(0),
+                metrics: OnceLock::new(),
+            },
             compaction: Compaction::default(),
             transactions,
         };
@@ -179,6 +185,8 @@ impl<L: PeerLink> Unstarted<L> {
         let core = openraft::Raft::build(id, Arc::new(config), net, self.store.clone(), machine)
             .await
             .map_err(|error| LogError::Consensus(error.to_string()))?;
+        // It is new, so nobody else has set it.
+        let _ = wire.metrics.set(core.metrics());
         replaying.store(false, Ordering::Relaxed);
         core.run();
         Ok(Arc::new(Raft {

@@ -186,7 +186,9 @@ impl Placement {
             return Err(Refused::Invalid(format!("there is no partition {partition}")));
         }
         if self.pins.len() >= PINS_MAX && !self.pins.contains_key(&partition) {
-            return Err(Refused::Invalid(format!("there are {PINS_MAX} pins, the most there may be")));
+            return Err(Refused::Invalid(format!(
+                "there are {PINS_MAX} pins, the most there may be"
+            )));
         }
         self.pins.insert(partition, node);
         Ok(vec![Event::Pinned(partition, node)])

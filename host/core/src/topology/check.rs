@@ -40,7 +40,9 @@ impl Placement {
             self.check_assignment(assignment)
                 .map_err(|Violation(what)| Violation(format!("partition {partition}: {what}")))?;
         }
-        rule(self.members.iter().all(|member| member.id.0 <= self.ids), || "an unissued id".into())?;
+        rule(self.members.iter().all(|member| member.id.0 <= self.ids), || {
+            "an unissued id".into()
+        })?;
         let pinned = |(partition, node): (&PartitionId, &NodeId)| {
             self.assignment(*partition).is_some() && self.member(*node).is_some()
         };

@@ -243,11 +243,7 @@ impl Placement {
     }
 
     /// An operator gives up what offline partitions held: they begin anew at others.
-    pub(super) fn recover(
-        &mut self,
-        epoch: Epoch,
-        partitions: u32,
-    ) -> Result<Vec<Event>, Refused> {
+    pub(super) fn recover(&mut self, epoch: Epoch, partitions: u32) -> Result<Vec<Event>, Refused> {
         let offline: Vec<PartitionId> = self.offline().collect();
         if offline.is_empty() || offline.len() != partitions as usize {
             let text = format!("{} partitions are offline, not {partitions}", offline.len());

@@ -195,10 +195,8 @@ fn a_replica_that_is_behind_is_dropped_and_filled_again() {
     log.ok(&change(&log, a, 3, What::Admit(b)));
     assert!(matches!(log.refused(&change(&log, a, 3, What::Drop(a))), Refused::Changed { .. }));
     let events = log.ok(&change(&log, a, 3, What::Drop(b)));
-    let again = [
-        Event::Dropped { node: b, partitions: 1 },
-        Event::Filling { node: b, partitions: 1 },
-    ];
+    let again =
+        [Event::Dropped { node: b, partitions: 1 }, Event::Filling { node: b, partitions: 1 }];
     assert_eq!(events, again);
     assert_eq!(held(&log, 3), [a.0]);
 }

@@ -1,11 +1,11 @@
 //! Power loss at any write or sync of one voter's file: what was answered is there.
 
+use crate::file::LogError;
+use crate::file::builder;
 use crate::raft::disk::{Change, Disk};
 use crate::raft::store::{LogStore, Shared};
 use crate::raft::types::{Bytes, Entry, Payload, Types, Vote, log_id};
 use crate::raft::worker::DiskWorker;
-use crate::file::LogError;
-use crate::file::builder;
 use crate::testing::lossy::{self, Crash, Lossy};
 use crate::testing::{block_on, on_a_thread};
 use core::sync::atomic::{AtomicU64, Ordering};

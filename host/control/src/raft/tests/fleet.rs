@@ -1,7 +1,7 @@
 //! Several peers of one log, on files, each reached by its address through one switch.
 
-use crate::raft::{Compaction, Demoted, HandleError, LinkFailure, Peer, PeerLink, Raft, Times};
 use crate::file::LogError;
+use crate::raft::{Compaction, Demoted, HandleError, LinkFailure, Peer, PeerLink, Raft, Times};
 use crate::testing::{LONG, intern, no_events, on_a_thread};
 use crate::{Command, ControlLog, Outcome};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,15 @@ pub struct Switch {
     /// Those of them that are lost: every so many.
     pub large_lost: AtomicU64,
     listeners: Mutex<BTreeMap<String, Arc<Raft<Port>>>>,
+}
+
+impl Switch {
+    /// Who listened at one address now does at another.
+    pub fn moved(&self, from: &str, to: &str) {
+        let mut listeners = self.listeners.lock().unwrap();
+        let raft = listeners.remove(from).unwrap();
+        listeners.insert(to.into(), raft);
+    }
 }
 
 /// The link of one peer.

@@ -1,11 +1,11 @@
 //! openraft's own tests of a store, run on this one.
 
+use crate::file::LogError;
 use crate::raft::disk::Disk;
 use crate::raft::machine::Machine;
 use crate::raft::store::{LogStore, Shared};
 use crate::raft::types::{Bytes, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::raft::worker::DiskWorker;
-use crate::file::LogError;
 use crate::state::State;
 use crate::testing::{no_events, on_a_thread};
 use futures_util::{Stream, StreamExt, stream};

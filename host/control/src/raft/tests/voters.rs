@@ -173,10 +173,16 @@ async fn a_learner_follows_is_promoted_and_replaces_a_voter() {
     fleet.agree().await;
     // A moved peer has another address and the same id.
     let leader = fleet.leader().await;
+    let leader_name = leader.leader().unwrap().name;
     let (peer, _) = leader.peers().into_iter().find(|(peer, _)| peer.id != leader.id()).unwrap();
     let moved = Peer { address: "elsewhere".into(), ..peer };
     committed(leader.admit(moved.clone(), false, LONG).await);
-    assert!(leader.peers().contains(&(moved, PeerRole::Voter)));
+    assert!(leader.peers().contains(&(moved.clone(), PeerRole::Voter)));
+    // It is reached there, by the leader that reached it elsewhere until now.
+    fleet.switch.moved(&moved.name, &moved.address);
+    let index = fleet.commit(&leader_name, intern("after-the-move")).await;
+    let there = fleet.raft(&moved.name);
+    there.state().wait_for(index, LONG).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

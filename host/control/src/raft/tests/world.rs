@@ -1,12 +1,12 @@
 //! A world of voters under one seed: its clock is paused, its network loses, doubles, delays and
 //! reorders, and its power fails. Everything that happens is decided by the seed.
 
+use crate::file::LogError;
+use crate::file::builder;
 use crate::raft::disk::Disk;
 use crate::raft::runtime::Runtime;
 use crate::raft::types::Contact;
 use crate::raft::{Compaction, Demoted, LinkFailure, Peer, PeerLink, Raft, Times, seeded};
-use crate::file::LogError;
-use crate::file::builder;
 use crate::testing::LONG;
 use crate::{ControlLog, Event};
 use core::time::Duration;

@@ -61,7 +61,10 @@ impl<T: Transport> Shard<T> {
     pub(super) fn obey(&mut self, command: Command<T>) {
         match command {
             // A lane too many is dropped: its sender finds no credit and is told by who opened it.
-            Command::Peer(..) | Command::Door(..) | Command::Source(..) | Command::DoorSource(..)
+            Command::Peer(..)
+            | Command::Door(..)
+            | Command::Source(..)
+            | Command::DoorSource(..)
                 if self.lanes() >= LANES_PER_SHARD_MAX =>
             {
                 self.ledger.counters.refused_lanes += 1;

@@ -113,7 +113,8 @@ impl<T: Transport> Followers<T> {
                 }
             }
             let copies = targets.in_sync.len() + 1;
-            let changed = old.as_ref().is_none_or(|old| old.epoch(partition) != view.epoch(partition));
+            let changed =
+                old.as_ref().is_none_or(|old| old.epoch(partition) != view.epoch(partition));
             if changed && copies < self.copies {
                 self.doubts.insert(partition);
             }
@@ -168,7 +169,9 @@ impl<T: Transport> Followers<T> {
         if let Some(view) = &self.view {
             for partition in (0..view.partitions() as u32).map(PartitionId) {
                 let targets = Targets::of(view, self.me, partition);
-                if targets.is_some_and(|targets| targets.in_sync.iter().any(|(to, _)| *to == lane.to)) {
+                if targets
+                    .is_some_and(|targets| targets.in_sync.iter().any(|(to, _)| *to == lane.to))
+                {
                     lane.filler.want(partition, Need::Repair, Epoch(0));
                 }
             }

@@ -6,11 +6,11 @@ use super::ledger::{Bound, Ledger, Taken};
 use super::standing::Standing;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use zepto_core::{PartitionId, Refusal};
 use zepto_core::limits::{LANE_BATCH, PRODUCERS_PER_LANE_MAX};
 use zepto_core::settle::{Batch, Settling};
 use zepto_core::slot::{self, Control, Slot};
 use zepto_core::time::Nanos;
+use zepto_core::{PartitionId, Refusal};
 use zepto_transport::{LaneError, Receiver, Transport};
 
 /// Slots between the one that is taken and the one whose series is fetched into the cache.

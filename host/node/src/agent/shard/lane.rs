@@ -215,7 +215,8 @@ impl<T: Transport> Lane<T> {
                     Some(Ok(Control::BeginFill { epoch, .. })) => Some(epoch),
                     _ => None,
                 };
-                if let Some(partition) = partition.filter(|_| !Defect::RefusalCountsAsTaken.planted())
+                if let Some(partition) =
+                    partition.filter(|_| !Defect::RefusalCountsAsTaken.planted())
                 {
                     said.refused.push(Refused { partition, reason, index, begin });
                 }

@@ -111,7 +111,11 @@ impl Begun {
     }
 
     /// Answers if everybody has; else it is to go on.
-    fn finish<T: Transport>(mut self, ledger: &mut Ledger, followers: &Followers<T>) -> Option<Self> {
+    fn finish<T: Transport>(
+        mut self,
+        ledger: &mut Ledger,
+        followers: &Followers<T>,
+    ) -> Option<Self> {
         let lost = self.waits.iter().any(|(lane, _)| !followers.has_lane(*lane));
         self.patience -= u32::from(!self.left.is_empty());
         if lost || self.patience == 0 {

@@ -272,9 +272,7 @@ impl<X: Transport> Source<X> {
             Ok(()) => {}
         }
         let begun = match (ledger.standing(partition), keep) {
-            (Standing::Filling, false) => {
-                ledger.begin_fill(partition, &self.from, next, unsettled)
-            }
+            (Standing::Filling, false) => ledger.begin_fill(partition, &self.from, next, unsettled),
             (Standing::Replica | Standing::Filling, true) => {
                 ledger.begin_repair(partition, &self.from, next, unsettled)
             }
