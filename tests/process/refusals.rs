@@ -107,9 +107,13 @@ fn a_data_directory_of_another_cluster_is_not_taken() {
     let other = Host::start("y", &theirs.path().join("y"), &[], &[]);
     let ended = refused(&ours.path().join("a"), &[&other.address], &[]);
     ended.code(1).says(&["this is cluster", "you are of cluster"]);
-    // Without a seed it does not found a cluster of its own either.
+    // Without a seed it finds its own cluster by its log, rather than found another one.
+    let back = Host::start("a", &ours.path().join("a"), &[], &[]);
+    assert_eq!(back.status()["cluster"], first.status()["cluster"]);
+    back.stop(SOON).code(0);
+    // Without its log, too.
+    fs::remove_file(ours.path().join("a/log.redb")).expect("a log");
     refused(&ours.path().join("a"), &[], &[]).code(1).says(&["belongs to cluster", "--seed"]);
-    // And its own cluster still takes it.
     Host::start("a", &ours.path().join("a"), &[&first.address], &[]).stop(SOON).code(0);
 }
 

@@ -348,16 +348,16 @@ impl<T: Wire> Running<T> {
             for port in &joined.shards {
                 port.send(crate::agent::shard::Command::Drain);
             }
+            // While the server still runs: the log tells this node, too, what became of it.
+            if left {
+                let bury = Command::Bury { node, incarnation };
+                left = is_committed(joined.log.propose(bury, GOODBYE_WITHIN).await);
+            }
         }
         if stop_server.send(()).is_err() {
             tracing::warn!("the server had ended already");
         }
         let drain = server.await.unwrap_or_default();
-        if let Some(joined) = service.joined.get().filter(|_| left) {
-            let (node, incarnation) = (joined.node, service.incarnation);
-            let bury = Command::Bury { node, incarnation };
-            left = is_committed(joined.log.propose(bury, GOODBYE_WITHIN).await);
-        }
         life.end().await;
         if let Some(admin) = admin {
             admin.stop().await;

@@ -8,7 +8,7 @@ use zepto_control::{ControlLog, Outcome};
 use zepto_core::topology::MemberState;
 
 /// Time between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Time for a change of the voters: those who do not vote yet have to catch up.
 const CHANGE_WITHIN: Duration = Duration::from_secs(10);
 

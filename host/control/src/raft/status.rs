@@ -5,8 +5,8 @@ use super::peers::{Peer, PeerLink, PeerRole};
 use super::types::Types;
 use crate::outcome::Reason;
 use core::sync::atomic::Ordering;
-use openraft::RaftMetrics;
 use openraft::async_runtime::WatchReceiver;
+use openraft::{Instant, RaftMetrics};
 
 /// Where this peer's consensus stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Status {
     pub id: u64,
     /// The term it is in.
     pub term: u64,
-    /// The leader it knows.
+    /// The leader it knows; nobody when this node leads and no majority has answered it lately.
     pub leader: Option<Peer>,
     /// Index of the last entry it has, committed or not.
     pub last: u64,
@@ -61,7 +61,7 @@ impl<L: PeerLink> Raft<L> {
         Status {
             id: self.id,
             term: metrics.current_term,
-            leader: leader_in(&metrics),
+            leader: leader_in(&metrics).filter(|_| self.is_followed(&metrics)),
             last: metrics.last_log_index.unwrap_or_default(),
             committed: index(&metrics.local_committed),
             applied: index(&metrics.last_applied),
@@ -105,6 +105,14 @@ impl<L: PeerLink> Raft<L> {
         let failed = Reason::Failed(running.err()?.to_string());
         self.flights.close(failed.clone());
         Some(failed)
+    }
+
+    /// Whether a majority has answered this node lately, if it leads.
+    fn is_followed(&self, metrics: &RaftMetrics<Types>) -> bool {
+        let alone = metrics.membership_config.membership().voter_ids().count() < 2;
+        let answered = metrics.last_quorum_acked.as_ref().map(|at| at.elapsed());
+        let lately = answered.is_some_and(|ago| ago < 2 * self.wire.times.election_max);
+        alone || lately || !metrics.state.is_leader()
     }
 
     pub(crate) fn metrics(&self) -> RaftMetrics<Types> {
