@@ -112,7 +112,7 @@ fn a_data_directory_of_another_cluster_is_not_taken() {
     assert_eq!(back.status()["cluster"], first.status()["cluster"]);
     back.stop(SOON).code(0);
     // Without its log, too.
-    fs::remove_file(ours.path().join("a/log.redb")).expect("a log");
+    fs::remove_file(ours.path().join("a/control.redb")).expect("a log");
     refused(&ours.path().join("a"), &[], &[]).code(1).says(&["belongs to cluster", "--seed"]);
     Host::start("a", &ours.path().join("a"), &[&first.address], &[]).stop(SOON).code(0);
 }
