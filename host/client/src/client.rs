@@ -1,33 +1,39 @@
 //! A connection to the cluster: follows the placement, asks questions, opens producers.
 //!
 //! Any member that answers is good for anything: it forwards what it does not own or decide. The
-//! client follows the placement by a long poll, so its view is at most one message behind the
-//! member it polls.
+//! client follows the placement by long polls at two members, so its view is at most one message
+//! behind the better one. Where any member may be asked, one that shows no sign of life is left for
+//! the next within a second.
 
+use crate::ask::{ask, ask_living, config, unexpected};
 use crate::connect::Connector;
-use crate::message::{self, Answer, MessageError, Query, Request, Response, Status};
+use crate::error::ClientError;
+use crate::follow::{FOLLOWED, Followed, follow};
+use crate::host;
+use crate::message::{Answer, Query, Request, Response, Status};
 use crate::producer::Producer;
 use crate::real::{Real, random};
 use crate::ticks::{ProducerOptions, TickProducer};
-use crate::{host, message::Leg};
 use arc_swap::ArcSwap;
 use core::time::Duration;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use zepto_core::limits::INTERN_BATCH_MAX;
 use zepto_core::topology::{MemberState, Placement, Topology};
 use zepto_core::view::View;
 use zepto_core::{ProducerId, Refusal};
-use zepto_rpc::{CallError, ClusterSecret, Config, Hello, HelloRefusal, Identity, NotSent, Peers};
+use zepto_rpc::{ClusterSecret, Hello, Identity, Peers};
 
-/// Time that one placement poll may wait at the member.
-const POLL_WAIT: Duration = Duration::from_secs(5);
-/// Pause after a round of members none of which answered.
-const POLL_PAUSE: Duration = Duration::from_millis(100);
-/// Time for one member to answer in a round over several.
+/// Time for one member to answer what it knows already, on top of what it was told to wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Time for one member to have names interned: the log may have lost its leader just now, and
+/// another try finds the new one.
+const INTERN_TRY: Duration = Duration::from_secs(2);
+/// Pause between two tries of what may be asked twice.
+const TRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where the cluster is, and who asks.
 #[derive(Clone, Debug)]
@@ -42,36 +48,6 @@ pub struct ClientOptions {
     pub secret: Option<ClusterSecret>,
 }
 
-/// Why the cluster did not do as it was asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// Nobody answered. What was asked was certainly not done.
-    #[error("no member answers: {0}")]
-    Unreachable(String),
-    /// It was refused, and nothing was done.
-    #[error("{text} ({reason})")]
-    Refused {
-        /// Why.
-        reason: Refusal,
-        /// For people.
-        text: String,
-    },
-    /// It may or may not have been done.
-    #[error("{0}")]
-    Unknown(String),
-    /// The member speaks another version, or nonsense.
-    #[error("the member's answer makes no sense: {0}")]
-    Protocol(String),
-    /// A member was reached and does not let this process in: the cluster secret is not the same.
-    /// Nothing was done, and trying again is of no use.
-    #[error("{0}")]
-    Denied(String),
-    /// The deadline passed before the cluster was ready.
-    #[error("not ready in time: {0}")]
-    NotReady(String),
-}
-
 /// A handle to the cluster. Cheap to clone; any thread.
 #[derive(Clone)]
 pub struct Client {
@@ -83,7 +59,10 @@ pub(crate) struct Inner {
     pub runtime: Handle,
     pub host: Vec<u8>,
     pub views: Arc<ArcSwap<View>>,
+    pub followed: Followed,
     seeds: Vec<String>,
+    /// The member that answered last, where any would do: the first to be asked next time.
+    answered: Mutex<String>,
     symbols: AtomicU32,
     index: watch::Sender<u64>,
 }
@@ -103,27 +82,22 @@ impl Client {
             runtime: Handle::current(),
             host,
             views: Arc::new(ArcSwap::from_pointee(View::compile(Topology::empty().placement))),
+            followed: Followed::default(),
             seeds: options.seeds,
+            answered: Mutex::default(),
             symbols: AtomicU32::new(0),
             index: watch::Sender::new(0),
         });
         let client = Self { inner };
-        let first = client.inner.poll_once(Duration::ZERO);
+        let first = client.inner.poll_any();
         match tokio::time::timeout(deadline, first).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(ClientError::Unreachable("the deadline passed".into())),
         }
-        let follower = Arc::downgrade(&client.inner);
-        tokio::spawn(async move {
-            // Ends with the last handle.
-            while let Some(inner) = follower.upgrade() {
-                if inner.poll_once(POLL_WAIT).await.is_err() {
-                    drop(inner);
-                    tokio::time::sleep(POLL_PAUSE).await;
-                }
-            }
-        });
+        for follower in 0..FOLLOWED {
+            tokio::spawn(follow(Arc::downgrade(&client.inner), follower));
+        }
         Ok(client)
     }
 
@@ -162,10 +136,11 @@ impl Client {
         names: &[String],
         deadline: Duration,
     ) -> Result<Vec<u32>, ClientError> {
+        let until = Instant::now() + deadline;
         let mut ids = Vec::with_capacity(names.len());
         for batch in names.chunks(INTERN_BATCH_MAX) {
             let request = Request::Intern { names: batch.to_vec() };
-            match self.inner.ask_any(&request, deadline).await? {
+            match self.inner.ask_again(&request, INTERN_TRY, until).await? {
                 Response::Interned { ids: some } if some.len() == batch.len() => ids.extend(some),
                 other => return Err(unexpected(&other)),
             }
@@ -201,6 +176,23 @@ impl Client {
         into_answer(self.inner.ask(address, &Request::Query(query), deadline).await?)
     }
 
+    /// The placement as one member has it, as soon as its index is beyond `after` or `wait` is up.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn placement_at(
+        &self,
+        address: &str,
+        after: u64,
+        wait: Duration,
+    ) -> Result<Placement, ClientError> {
+        let request = Request::Placement { after, wait_ms: wait.as_millis() as u32 };
+        match self.inner.ask(address, &request, wait + ANSWER_WITHIN).await? {
+            Response::Placement { placement, .. } => Ok(*placement),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// What one member says about itself and the others.
     ///
     /// # Errors
@@ -229,66 +221,11 @@ impl Client {
     }
 }
 
-/// Asks one member once, without following anything: for tools that ask one question.
-///
-/// # Errors
-/// When it does not answer, or refuses.
-pub async fn ask_once(
-    address: &str,
-    secret: Option<&ClusterSecret>,
-    request: &Request,
-    deadline: Duration,
-) -> Result<Response, ClientError> {
-    let hello = || Hello::new(Identity::client("zepto"));
-    let peers = Peers::new(config(secret.cloned()), random(), hello);
-    ask(&peers, address, request, deadline).await
-}
-
-fn config(secret: Option<ClusterSecret>) -> Config {
-    Config { secret, ..Config::default() }
-}
-
-/// Sends a request over a pool and decodes the answer.
-///
-/// # Errors
-/// How the call ended when it brought no answer.
-pub async fn ask(
-    peers: &Peers,
-    address: &str,
-    request: &Request,
-    deadline: Duration,
-) -> Result<Response, ClientError> {
-    let answer = peers.call(address, message::encode(request), deadline).await?;
-    Ok(message::decode(&answer)?)
-}
-
-/// The part of a leg's answer.
-///
-/// # Errors
-/// As [`ask`].
-pub async fn ask_leg(
-    peers: &Peers,
-    address: &str,
-    leg: Leg,
-    deadline: Duration,
-) -> Result<message::Part, ClientError> {
-    match ask(peers, address, &Request::Leg(leg), deadline).await? {
-        Response::Part(part) => Ok(part),
-        other => Err(unexpected(&other)),
-    }
-}
-
 fn into_answer(response: Response) -> Result<Answer, ClientError> {
     match response {
         Response::Answer(answer) => Ok(answer),
         other => Err(unexpected(&other)),
     }
-}
-
-/// An answer to another question than the one that was asked.
-pub fn unexpected(response: &Response) -> ClientError {
-    let text = format!("{response:?}");
-    ClientError::Protocol(text.chars().take(100).collect())
 }
 
 impl Inner {
@@ -301,27 +238,85 @@ impl Inner {
         ask(&self.peers, address, request, deadline).await
     }
 
-    /// Asks members in turn until one of them can be reached. What a reached one says, stands.
+    /// Asks members in turn until one of them says something. What a reached one says, stands. A
+    /// member that falls silent is left for the next one, so the request must be harmless twice.
     async fn ask_any(
         &self,
         request: &Request,
         deadline: Duration,
     ) -> Result<Response, ClientError> {
+        let until = Instant::now() + deadline;
         let mut last = ClientError::Unreachable("there is no address to ask".into());
-        for address in self.addresses() {
-            match self.ask(&address, request, deadline.min(ANSWER_WITHIN.max(deadline / 2))).await {
-                Err(error @ (ClientError::Unreachable(_) | ClientError::Denied(_))) => last = error,
-                Err(ClientError::Refused { reason: Refusal::Draining, text }) => {
-                    last = ClientError::Refused { reason: Refusal::Draining, text };
+        let addresses = self.by_preference();
+        for (address, others) in addresses.iter().zip((0..addresses.len()).rev()) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let asked = match others {
+                // Nobody is left to be asked instead.
+                0 => ask(&self.peers, address, request, left).await,
+                _ => ask_living(&self.peers, address, request, left).await,
+            };
+            match asked {
+                Err(
+                    error @ (ClientError::Unreachable(_)
+                    | ClientError::Denied(_)
+                    | ClientError::Unknown(_)
+                    | ClientError::Refused { reason: Refusal::Draining, .. }),
+                ) => {
+                    // What one member may have done, no other can deny.
+                    if !matches!(last, ClientError::Unknown(_)) {
+                        last = error;
+                    }
                 }
-                done => return done,
+                done => {
+                    self.prefer(address);
+                    return done;
+                }
             }
         }
         Err(last)
     }
 
+    /// Asks any member, again and again as long as the answer may well be another one soon.
+    async fn ask_again(
+        &self,
+        request: &Request,
+        each: Duration,
+        until: Instant,
+    ) -> Result<Response, ClientError> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.ask_any(request, left.min(each)).await {
+                Err(error) if error.is_passing() && Instant::now() + TRY_PAUSE < until => {
+                    tracing::debug!(%error, "asking again");
+                    tokio::time::sleep(TRY_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// The addresses, whoever answered last first.
+    fn by_preference(&self) -> Vec<String> {
+        let mut addresses = self.addresses();
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = addresses.iter().position(|address| *address == *answered) {
+            addresses[..=place].rotate_right(1);
+        }
+        addresses
+    }
+
+    fn prefer(&self, address: &str) {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if *answered != address {
+            address.clone_into(&mut answered);
+        }
+    }
+
     /// Members that take part, then the seeds.
-    fn addresses(&self) -> Vec<String> {
+    pub(crate) fn addresses(&self) -> Vec<String> {
         let view = self.views.load();
         let members = view.placement().members.iter();
         let active = members.filter(|member| member.state == MemberState::Active);
@@ -334,11 +329,24 @@ impl Inner {
         addresses
     }
 
-    /// One poll of the placement, at the first member that answers.
-    async fn poll_once(&self, wait: Duration) -> Result<(), ClientError> {
-        let after = *self.index.borrow();
-        let request = Request::Placement { after, wait_ms: wait.as_millis() as u32 };
-        match self.ask_any(&request, wait + ANSWER_WITHIN).await? {
+    /// The placement as any member has it.
+    async fn poll_any(&self) -> Result<(), ClientError> {
+        let answer = self.ask_any(&self.placement_after(Duration::ZERO), ANSWER_WITHIN).await;
+        self.take(answer?)
+    }
+
+    /// One poll of the placement at one member.
+    pub(crate) async fn poll_at(&self, address: &str, wait: Duration) -> Result<(), ClientError> {
+        let request = self.placement_after(wait);
+        self.take(ask_living(&self.peers, address, &request, wait + ANSWER_WITHIN).await?)
+    }
+
+    fn placement_after(&self, wait: Duration) -> Request {
+        Request::Placement { after: *self.index.borrow(), wait_ms: wait.as_millis() as u32 }
+    }
+
+    fn take(&self, response: Response) -> Result<(), ClientError> {
+        match response {
             Response::Placement { placement, symbols } => {
                 self.symbols.fetch_max(symbols, Ordering::AcqRel);
                 self.install(*placement)
@@ -361,28 +369,16 @@ impl Inner {
         if let Err(violation) = placement.check() {
             return Err(ClientError::Protocol(violation.to_string()));
         }
-        let index = placement.index;
-        self.views.store(Arc::new(View::compile(placement)));
-        self.index.send_replace(index);
+        let (index, view) = (placement.index, Arc::new(View::compile(placement)));
+        // There are two followers; the view must not go back.
+        self.index.send_if_modified(|newest| {
+            let is_newer = index > *newest;
+            if is_newer {
+                self.views.store(view);
+                *newest = index;
+            }
+            is_newer
+        });
         Ok(())
-    }
-}
-
-impl From<CallError> for ClientError {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::NotSent(
-                ref why @ NotSent::Unwelcome { reason: HelloRefusal::Secret, .. },
-            ) => Self::Denied(why.to_string()),
-            CallError::NotSent(why) => Self::Unreachable(why.to_string()),
-            CallError::Refused { reason, text } => Self::Refused { reason, text },
-            other => Self::Unknown(other.to_string()),
-        }
-    }
-}
-
-impl From<MessageError> for ClientError {
-    fn from(error: MessageError) -> Self {
-        Self::Protocol(error.to_string())
     }
 }

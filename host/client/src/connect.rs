@@ -2,7 +2,9 @@
 //!
 //! Everything that waits happens in tasks; the producer asks and polls.
 
-use crate::client::{ClientError, Inner, ask, unexpected};
+use crate::ask::{ask, unexpected};
+use crate::client::Inner;
+use crate::error::ClientError;
 use crate::host;
 use crate::lanes::LaneFeed;
 use crate::message::{self, LanePurpose, LaneRequest, Request, Response};

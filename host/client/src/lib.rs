@@ -3,8 +3,11 @@
 //! Architecture invariant: owns no partition, starts no thread.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod client;
 mod connect;
+mod error;
+mod follow;
 pub mod host;
 pub mod lanes;
 pub mod message;
@@ -12,7 +15,9 @@ pub mod producer;
 pub mod real;
 mod ticks;
 
-pub use client::{Client, ClientError, ClientOptions, ask, ask_leg, ask_once, unexpected};
+pub use ask::{ask, ask_leg, ask_once, unexpected};
+pub use client::{Client, ClientOptions};
 pub use connect::{Connector, open_lane, watch_peer};
+pub use error::ClientError;
 pub use ticks::{ProducerOptions, TickProducer};
 pub use zepto_rpc::{ClusterSecret, SecretError};

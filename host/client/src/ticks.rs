@@ -1,8 +1,9 @@
 //! The producer as programs use it: with deadlines, on its own thread.
 
-use crate::client::{Client, ClientError};
+use crate::client::Client;
 use crate::connect::Connector;
-use crate::producer::{Account, IngestError, Producer};
+use crate::error::ClientError;
+use crate::producer::{Account, IngestError, Observer, Producer};
 use crate::real::Real;
 use core::time::Duration;
 use std::sync::Arc;
@@ -107,6 +108,20 @@ impl TickProducer {
     pub fn poll(&mut self) -> u64 {
         self.producer.publish();
         self.producer.poll(self.env.now())
+    }
+
+    /// Sends nothing for so long, while what was taken goes its way.
+    pub fn rest(&mut self, time: Duration) {
+        let (until, mut rounds) = (self.env.now().after(time), 0);
+        self.producer.publish();
+        while self.env.now() < until {
+            rounds = self.turn(rounds);
+        }
+    }
+
+    /// Lets somebody see every tick that is acknowledged, on the producer's thread.
+    pub fn observe(&mut self, observer: Observer) {
+        self.producer.observe(observer);
     }
 
     /// What became of every tick so far.

@@ -92,10 +92,10 @@ pub async fn run(args: FeedArgs) -> Result<(), Failure> {
     let gauges = Arc::new(Gauges::default());
     let inside = Arc::clone(&gauges);
     let options = ProducerOptions { memory_only: args.memory_only, ..Default::default() };
-    let target = Target { table: args.table, first_row: args.rows_from };
+    let target = Target { table: args.table, first_row: args.rows_from, rows_per_s: None };
     let mut pumping = tokio::task::spawn_blocking(move || {
         let producer = client.producer(options);
-        let pumped = pump::pump(producer, &mut *feed, target, &inside, |_, _| ());
+        let pumped = pump::pump(producer, &mut *feed, target, &inside, |_| ());
         (pumped, feed)
     });
     let mut draw = tokio::time::interval(DRAW_EVERY);

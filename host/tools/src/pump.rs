@@ -17,7 +17,9 @@ use zepto_core::time::Nanos;
 use crate::feed::{Feed, FeedError, Row};
 
 /// Rows that are read, sent and accounted for at a time: they stay in the second-level cache.
-const BATCH_ROWS: usize = 4096;
+pub const BATCH_ROWS: usize = 4096;
+/// Batches of a feed that has a pace, per second.
+const PACED_BATCHES_PER_S: u64 = 50;
 /// Time between two looks at whether to stop, while there is no room.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Time without any acknowledgement after which the cluster is given up.
@@ -71,6 +73,19 @@ pub struct Target {
     pub table: u16,
     /// Number of the feed's first row, which its tick carries in the first user word.
     pub first_row: u64,
+    /// Rows per second; `None` sends as fast as the cluster takes them.
+    pub rows_per_s: Option<u64>,
+}
+
+/// Rows that were taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// The feed's names.
+    pub names: &'a [String],
+    /// The cluster's id of each.
+    pub ids: &'a [u32],
+    /// The rows.
+    pub rows: &'a [Row],
 }
 
 /// Why not all of a feed was sent or acknowledged.
@@ -121,14 +136,13 @@ pub struct Pumped {
 }
 
 /// Sends the whole feed and waits until all of it is acknowledged or refused. To be called on a
-/// thread that may block, not in a task. `sent` sees the feed's names and each batch of rows that
-/// was taken, in order.
+/// thread that may block, not in a task. `sent` sees each batch of rows that was taken, in order.
 pub fn pump(
     producer: TickProducer,
     feed: &mut dyn Feed,
     target: Target,
     gauges: &Gauges,
-    mut sent: impl FnMut(&[String], &[Row]),
+    mut sent: impl FnMut(Sent<'_>),
 ) -> Pumped {
     let started = producer.now();
     let progress = Progress { settled: 0, at: started };
@@ -144,6 +158,12 @@ pub fn pump(
     };
     let elapsed = pump.producer.now().since(first.unwrap_or(started));
     Pumped { account: pump.producer.account(), ids: pump.ids, elapsed, end: fed.and(settled) }
+}
+
+/// Rows of one batch: of a feed that has a pace fewer, so that it flows.
+fn batch_rows(rows_per_s: Option<u64>) -> usize {
+    let paced = rows_per_s.map(|rate| (rate / PACED_BATCHES_PER_S).clamp(1, BATCH_ROWS as u64));
+    paced.map_or(BATCH_ROWS, |rows| rows as usize)
 }
 
 struct Pump<'a> {
@@ -167,17 +187,20 @@ impl Pump<'_> {
         &mut self,
         feed: &mut dyn Feed,
         first: &mut Option<Nanos>,
-        sent: &mut impl FnMut(&[String], &[Row]),
+        sent: &mut impl FnMut(Sent<'_>),
     ) -> Result<(), PumpError> {
-        let mut rows = Vec::with_capacity(BATCH_ROWS);
+        let batch_rows = batch_rows(self.target.rows_per_s);
+        let mut rows = Vec::with_capacity(batch_rows);
         loop {
             rows.clear();
-            let read = feed.next_batch(&mut rows, BATCH_ROWS);
+            self.await_turn(*first)?;
+            let read = feed.next_batch(&mut rows, batch_rows);
             self.learn(feed.names())?;
             first.get_or_insert_with(|| self.producer.now());
             let before = self.row;
             let taken = rows.iter().try_for_each(|row| self.take(row));
-            sent(feed.names(), &rows[..(self.row - before) as usize]);
+            let rows = &rows[..(self.row - before) as usize];
+            sent(Sent { names: feed.names(), ids: &self.ids, rows });
             self.producer.poll();
             self.gauges.sent.store(self.row - self.target.first_row, Ordering::Relaxed);
             self.gauges.settled.store(self.producer.account().settled, Ordering::Relaxed);
@@ -189,6 +212,24 @@ impl Pump<'_> {
             if read? == 0 {
                 return Ok(());
             }
+        }
+    }
+
+    /// Where there is a pace, lets time pass until it is the next batch's turn. What is late goes
+    /// at once.
+    fn await_turn(&mut self, first: Option<Nanos>) -> Result<(), PumpError> {
+        let (Some(rate), Some(first)) = (self.target.rows_per_s, first) else { return Ok(()) };
+        let due_ns = u128::from(self.row - self.target.first_row) * 1_000_000_000;
+        let due = Duration::from_nanos((due_ns / u128::from(rate.max(1))) as u64);
+        loop {
+            let left = due.saturating_sub(self.producer.now().since(first));
+            if left.is_zero() {
+                return Ok(());
+            }
+            if self.gauges.is_stopped() {
+                return Err(PumpError::Stopped);
+            }
+            self.producer.rest(left.min(LOOK_EVERY));
         }
     }
 
@@ -284,5 +325,16 @@ impl Pump<'_> {
             return Err(PumpError::Stalled);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_feed_goes_in_small_batches_and_a_fast_one_in_whole_ones() {
+        let rates = [None, Some(0), Some(2_000), Some(100_000), Some(u64::MAX)];
+        assert_eq!(rates.map(batch_rows), [4096, 1, 40, 2000, 4096]);
     }
 }

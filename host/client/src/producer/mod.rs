@@ -28,7 +28,7 @@ mod parked;
 
 pub use account::Account;
 pub use link::{Link, Opened};
-pub use outlet::Ring;
+pub use outlet::{Observer, Ring};
 
 use arc_swap::{ArcSwap, Cache};
 use core::time::Duration;
@@ -107,6 +107,7 @@ pub struct Producer<L: Lanes> {
     symbols: u32,
     now: Nanos,
     account: Account,
+    observer: Option<Observer>,
 }
 
 impl<L: Lanes> Producer<L> {
@@ -130,7 +131,13 @@ impl<L: Lanes> Producer<L> {
             symbols: 0,
             now: Nanos(0),
             account: Account::default(),
+            observer: None,
         }
+    }
+
+    /// Lets somebody see every tick that is acknowledged, at the poll that learns of it.
+    pub fn observe(&mut self, observer: Observer) {
+        self.observer = Some(observer);
     }
 
     /// The producer's id.
@@ -346,10 +353,12 @@ impl<L: Lanes> Producer<L> {
     fn poll_outlet(&mut self, index: usize) -> u64 {
         let Some(mut outlet) = self.outlets[index].take() else { return 0 };
         let mut refused = 0;
-        let polled = outlet.poll(|outlet, verdict| {
+        let mut observer = self.observer.take();
+        let polled = outlet.poll(&mut observer, |outlet, verdict| {
             refused += 1;
             self.judge(outlet, index as u16, verdict);
         });
+        self.observer = observer;
         let over = outlet.is_hung_up();
         self.outlets[index] = Some(outlet);
         match polled {
@@ -411,7 +420,7 @@ impl<L: Lanes> Producer<L> {
     fn abandon(&mut self, index: usize) -> u64 {
         let Some(mut outlet) = self.outlets[index].take() else { return 0 };
         let mut refused = Vec::new();
-        if let Ok(settled) = outlet.poll(|outlet, verdict| {
+        if let Ok(settled) = outlet.poll(&mut self.observer, |outlet, verdict| {
             outlet.exclude(verdict.index);
             refused.push(verdict);
         }) {

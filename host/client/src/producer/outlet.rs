@@ -13,6 +13,9 @@ use zepto_transport::{Full, LaneError, Transport};
 /// Rings the receiver's bell.
 pub type Ring = Box<dyn Fn() + Send>;
 
+/// Sees every tick that is acknowledged.
+pub type Observer = Box<dyn FnMut(&Slot) + Send>;
+
 /// What happened to a slot, as its receiver says.
 pub(super) struct Verdict {
     pub index: u64,
@@ -77,8 +80,13 @@ impl<T: Transport> Outlet<T> {
     }
 
     /// Reads cursors and refusals. Every refusal goes to `refused` before its slot is given free;
-    /// slots that are excluded already are not told again. Returns how many ticks settled.
-    pub fn poll(&mut self, mut refused: impl FnMut(&mut Self, Verdict)) -> Result<u64, LaneError> {
+    /// slots that are excluded already are not told again. Then every tick that settled goes to
+    /// `observer`, if there is one. Returns how many those are.
+    pub fn poll(
+        &mut self,
+        observer: &mut Option<Observer>,
+        mut refused: impl FnMut(&mut Self, Verdict),
+    ) -> Result<u64, LaneError> {
         // Cursors first: whatever they pass was refused before.
         let cursors = self.link.poll()?;
         while let Some(range) = self.link.next_refusal()? {
@@ -93,6 +101,10 @@ impl<T: Transport> Outlet<T> {
         }
         self.settled = cursors.settled;
         let before = self.link.released();
+        if let Some(observer) = observer {
+            let settled = (before..cursors.settled).filter(|index| !self.excluded.contains(index));
+            settled.filter_map(|index| self.slot(index)).for_each(|slot| observer(&slot));
+        }
         let kept = self.excluded.split_off(&cursors.settled);
         let excluded = core::mem::replace(&mut self.excluded, kept).len() as u64;
         self.link.release(cursors.settled);

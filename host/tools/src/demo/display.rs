@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use zepto_client::Client;
 use zepto_client::message::{MemberStatus, Status};
 
+use super::cluster::Cluster;
 use crate::feed::{Progress, ProgressUnit};
 use crate::format;
 use crate::pump::Gauges;
@@ -60,6 +61,18 @@ impl Display {
         }
     }
 
+    /// Tells what happened, for good.
+    pub(super) fn tell(&self, what: &str) {
+        match &self.bars {
+            Some(bars) => {
+                if let Err(error) = bars.all.println(format!("demo: {what}")) {
+                    eprintln!("demo: {what} (and the screen fails: {error})");
+                }
+            }
+            None => eprintln!("demo: {what}"),
+        }
+    }
+
     /// Says what one node is doing.
     pub(super) fn node(&self, number: usize, what: &str) {
         match &self.bars {
@@ -76,7 +89,7 @@ impl Display {
     async fn follow(
         &self,
         client: &Client,
-        addresses: &[String],
+        cluster: &Cluster,
         gauges: &Gauges,
         feed: Progress,
     ) -> Infallible {
@@ -98,14 +111,14 @@ impl Display {
                 };
                 tokio::select! {
                     never = show => never,
-                    never = bars.follow_nodes(client, addresses) => never,
+                    never = bars.follow_nodes(client, cluster) => never,
                 }
             }
             None => loop {
                 sleep(LINE_EVERY).await;
                 let sent = format::count(gauges.sent());
                 let settled = format::count(gauges.settled());
-                let states = states(client, addresses).await;
+                let states = states(client, &cluster.addresses()).await;
                 let speed = format::count(speed());
                 eprintln!("demo: {sent} sent, {settled} acknowledged, {speed} ticks/s; {states}");
             },
@@ -137,9 +150,9 @@ impl Bars {
         }
     }
 
-    async fn follow_nodes(&self, client: &Client, addresses: &[String]) -> Infallible {
+    async fn follow_nodes(&self, client: &Client, cluster: &Cluster) -> Infallible {
         loop {
-            for (line, address) in self.nodes.iter().zip(addresses) {
+            for (line, address) in self.nodes.iter().zip(&cluster.addresses()) {
                 if let Ok(status) = client.status_at(address, ASK_EVERY).await {
                     line.set_message(format!("  {}", node_line(&status)));
                 }
@@ -178,13 +191,13 @@ fn node_line(status: &Status) -> String {
 pub(super) async fn while_shown<T>(
     display: &Display,
     client: &Client,
-    addresses: &[String],
+    cluster: &Cluster,
     gauges: &Gauges,
     feed: Progress,
     work: impl Future<Output = T>,
 ) -> T {
     tokio::select! {
         done = work => done,
-        never = display.follow(client, addresses, gauges, feed) => match never {},
+        never = display.follow(client, cluster, gauges, feed) => match never {},
     }
 }
