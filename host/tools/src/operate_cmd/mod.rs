@@ -239,8 +239,8 @@ Examples:
   zepto-host zone c rack-2 --at localhost:9000
   zepto-host zone c '' --at localhost:9000        none
 
-Copies of a partition go to different zones where there are enough. A node that starts again brings
-the zone of its own configuration, so change that, too.")]
+Copies made from now on go to different zones where there are enough; those there are stay where they
+are. A node that starts again brings the zone of its own configuration, so change that, too.")]
 pub struct ZoneArgs {
     /// Name of the node
     pub node: String,
