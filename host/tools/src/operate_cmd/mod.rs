@@ -1,4 +1,4 @@
-//! `zepto-host drain, member, pin, unpin, weight, zone, recover`: what an operator does to a cluster.
+//! `zepto-host drain, member, pin, unpin, weight, zone, recover`: what an operator does.
 //!
 //! Any node takes an operation and brings it to the control log. An operation is done when the log
 //! has it; what follows from it, such as partitions that move, goes on in the cluster by itself.
@@ -108,8 +108,8 @@ impl Asked {
         };
         let hint = match &error {
             ClientError::Refused { reason: Refusal::NoLeader, .. } => {
-                "nothing can be decided without a majority of the voters; `zepto-host status` shows \
-                 who is missing"
+                "nothing can be decided without a majority of the voters; `zepto-host status` \
+                 shows who is missing"
             }
             ClientError::Refused { reason: Refusal::UnknownSymbol, .. } => {
                 "`zepto-host query summary` shows those there are"
@@ -167,8 +167,8 @@ pub async fn pin(args: PinArgs) -> Result<(), Failure> {
     let pin = Operation::Pin { table, symbol: symbol.clone(), node: node.clone() };
     let index = cluster.operate("pin", pin).await?;
     let sentence = format!(
-        "the partition of {symbol} in table {table} is pinned to {node} and moves there; `zepto-host \
-         unpin` undoes it"
+        "the partition of {symbol} in table {table} is pinned to {node} and moves there; \
+         `zepto-host unpin` undoes it"
     );
     cluster.tell(index, json!({"symbol": symbol, "table": table, "node": node}), &sentence)
 }
@@ -239,8 +239,8 @@ Examples:
   zepto-host zone c rack-2 --at localhost:9000
   zepto-host zone c '' --at localhost:9000        none
 
-Copies of a partition go to different zones where there are enough. A node that starts again brings
-the zone of its own configuration, so change that, too.")]
+Copies made from now on go to different zones where there are enough; those there are stay where
+they are. A node that starts again brings the zone of its own configuration, so change that, too.")]
 pub struct ZoneArgs {
     /// Name of the node
     pub node: String,
@@ -274,8 +274,8 @@ Examples:
   zepto-host recover --all-offline --accept-loss --at localhost:9000
   zepto-host recover --partitions 1365 --accept-loss --at localhost:9000
 
-A partition is offline when every node that held a copy of it is gone. Start one of those nodes again
-only if its process still runs: ticks are in memory, so a process that ended has none left. This
+A partition is offline when every node that held a copy of it is gone. Ticks are in memory, so a
+process that ended has none left, also when it is started again. This
 command gives up all ticks of all offline partitions for good; they begin empty at the nodes that
 live, and take ticks again. Partitions that are not offline are not touched.")]
 pub struct RecoverArgs {
