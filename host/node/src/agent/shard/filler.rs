@@ -116,6 +116,13 @@ impl Filler {
         self.wanted.contains_key(&partition) || self.jobs.contains_key(&partition)
     }
 
+    /// Whether a copy waits for something, or has not confirmed all of it.
+    pub fn is_open(&self, partition: PartitionId) -> bool {
+        let job = self.jobs.get(&partition);
+        self.wanted.contains_key(&partition)
+            || job.is_some_and(|job| !matches!(job.stage, Stage::Full))
+    }
+
     /// The slot that began a copy's present job.
     pub fn begun_at(&self, partition: PartitionId) -> Option<u64> {
         Some(self.jobs.get(&partition)?.begun)
