@@ -333,7 +333,7 @@ impl<T: Transport> Followers<T> {
         tick[0] = slot::producer_word(producer, slot::producer_of(&tick).1);
         for lane in route.lanes() {
             let lane = &mut self.lanes[usize::from(*lane)];
-            lane.bind(partition, epoch, sequence);
+            lane.bind(partition, epoch, sequence, ledger);
             if let Some(id) = id {
                 lane.introduce(producer, id);
             }
@@ -352,7 +352,7 @@ impl<T: Transport> Followers<T> {
         let route = *self.route(partition);
         for lane in route.lanes() {
             let lane = &mut self.lanes[usize::from(*lane)];
-            lane.bind(partition, epoch, next);
+            lane.bind(partition, epoch, next, ledger);
             lane.touch();
         }
     }
@@ -370,7 +370,7 @@ impl<T: Transport> Followers<T> {
         let next = ledger.store.next_sequence(partition)?;
         let asked = places.iter().map(|place| {
             let lane = &mut self.lanes[usize::from(*place)];
-            lane.bind_again(partition, epoch, next);
+            lane.bind_again(partition, epoch, next, ledger.floor(partition));
             (lane.number, lane.head())
         });
         Some(asked.collect())
