@@ -1,9 +1,9 @@
 //! The operator and the log's messages: who is declared dead, who takes over, and when each node
 //! and producer hears of it.
 //!
-//! It stands for the failure detector. It errs: it accuses who is only paused, or nobody at all. One
-//! thing it is kept from, because nothing is promised then: with two or more copies it never takes
-//! the last in-sync copy of a partition away, nor does a crash.
+//! It stands for the failure detector. It errs: it accuses who is only paused, or nobody at all.
+//! One thing it is kept from, because nothing is promised then: with two or more copies it never
+//! takes the last in-sync copy of a partition away, nor does a crash.
 
 use super::log::join;
 use super::transport::Party;

@@ -1,10 +1,10 @@
 //! One schedule: nodes, their producers and the log, run event by event in virtual time on one
 //! thread.
 //!
-//! Three phases. In the first, faults strike as planned; in the second they are over, producers send
-//! a little more, and everything has to come to its end within bounded time, every copy full. In the
-//! third one more node is lost for good: what the others then hold is what its copies held. Oracles
-//! look on all along, and at the stores after the second and the third.
+//! Three phases. In the first, faults strike as planned; in the second they are over, producers
+//! send a little more, and everything has to come to its end within bounded time, every copy full.
+//! In the third one more node is lost for good: what the others then hold is what its copies held.
+//! Oracles look on all along, and at the stores after the second and the third.
 //!
 //! Not simulated here: lanes over RPC (the same agents see a mailbox either way).
 

@@ -502,7 +502,8 @@ impl<T: Transport> Followers<T> {
     }
 }
 
-/// Whether a member's copy of an owned partition is being filled, or in sync; `None` if it has none.
+/// Whether a member's copy of an owned partition is being filled, or in sync; `None` if it has
+/// none.
 fn is_filling(view: &View, me: NodeId, partition: PartitionId, node: NodeId) -> Option<bool> {
     let assignment = view.placement().assignment(partition)?;
     let mine = assignment.owner() == Some(me);
