@@ -87,7 +87,8 @@ impl Cluster {
 
     /// Starts one more node; the first bootstraps the cluster, the others join it.
     pub(super) async fn start_node(&self) -> Result<(), Failure> {
-        let (name, seeds) = (name_of(self.nodes().len()), self.addresses());
+        let seeds = self.addresses();
+        let name = name_of(seeds.len());
         let (mut child, log) = self.spawn(&name, &seeds)?;
         let output = child.stdout.take();
         let node =

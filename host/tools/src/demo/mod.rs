@@ -166,6 +166,7 @@ fn plan(args: &DemoArgs, feed: &dyn Feed) -> Result<Plan, Failure> {
     // Between half and the whole there must be rows that were certainly sent after the kill.
     let rows_min = 3 * BATCH_ROWS as u64;
     if rows < rows_min {
+        let [rows_min, rows] = [rows_min, rows].map(format::count);
         let text = format!("demo: --kill takes a feed of at least {rows_min} rows, not {rows}");
         return Err(Failure::Usage(text));
     }
