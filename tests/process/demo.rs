@@ -11,7 +11,7 @@ use zepto_tests::harness::system::{Seen, children, entries, is_running, segments
 use zepto_tests::harness::{Ended, LONG, Process, SOON, Watchdog, data, eventually};
 
 /// The keys that the contract of `--json` names, in its order.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 16] = [
     "nodes",
     "sent",
     "acked",
@@ -22,6 +22,12 @@ const KEYS: [&str; 10] = [
     "ticks_per_s",
     "symbols",
     "seconds",
+    "copies",
+    "kill",
+    "victim",
+    "detection_ms",
+    "failover_ms",
+    "refilled_ms",
 ];
 
 /// A demo whose temporary files all go into one directory, to be seen when it has ended.
@@ -122,6 +128,83 @@ fn the_last_line_of_json_has_the_promised_keys_and_no_others() {
     assert_eq!(keys, promised);
     assert_clean(&report, 20_000);
     assert!(report["ticks_per_s"].as_f64() > Some(0.0), "{report}");
+    assert_eq!(report["copies"], 2);
+    for key in ["kill", "victim", "detection_ms", "failover_ms", "refilled_ms"] {
+        assert_eq!(report[key], Value::Null, "{key} in {report}");
+    }
+}
+
+/// A demo in which a node is lost and comes back.
+#[track_caller]
+fn assert_survives(arguments: &[&str], kill: &str, victim: &str) -> Ended {
+    let more = ["--ticks", "40000", "--symbols", "300", "--json"];
+    let ended = run(&[arguments, &more].concat()).code(0);
+    let report = ended.last_json();
+    assert_clean(&report, 40_000);
+    assert_eq!((&report["kill"], &report["copies"]), (&json!(kill), &json!(2)), "{report}");
+    let named = report["victim"].as_str().expect("a name");
+    assert!(victim.is_empty() || named == victim, "{report}");
+    for key in ["detection_ms", "failover_ms", "refilled_ms"] {
+        assert!(report[key].as_u64() > Some(0), "{key} in {report}");
+    }
+    // Nobody can take over before the death is declared.
+    assert!(report["failover_ms"].as_u64() >= report["detection_ms"].as_u64(), "{report}");
+    ended
+}
+
+#[test]
+fn a_demo_survives_the_death_of_a_node_and_its_return() {
+    let _watchdog = Watchdog::new(LONG);
+    let ended = assert_survives(&["--kill"], "sigkill", "");
+    ended.says(&["killed after", "declared DEAD after", "serves again at", "lost by sigkill"]);
+}
+
+#[test]
+fn a_demo_survives_a_node_that_stands_still_and_wakes_up_too_late() {
+    let _watchdog = Watchdog::new(LONG);
+    let ended = assert_survives(&["--kill=pause", "--victim", "node-2"], "pause", "node-2");
+    ended.says(&["stopped after", "found itself declared DEAD, and ended by itself"]);
+}
+
+/// A demo in the midst of `--kill=pause`: itself, its nodes, and the one that stands still.
+#[track_caller]
+fn paused() -> (Process, Vec<Seen>, TempDir) {
+    let (command, directory) = demo(&["--kill=pause", "--json"]);
+    let demo = Process::spawn(command);
+    demo.wait_for("demo: feeding", SOON);
+    let nodes = children(demo.id());
+    assert_eq!(nodes.len(), 3, "{nodes:?}");
+    demo.wait_for(" stopped after ", SOON);
+    (demo, nodes, directory)
+}
+
+#[test]
+fn a_node_that_stands_still_does_not_outlive_its_demo_either() {
+    let _watchdog = Watchdog::new(LONG);
+    let (demo, nodes, directory) = paused();
+    demo.signal(Signal::INT);
+    demo.wait(SOON).code(130);
+    assert!(!nodes.iter().any(|node| is_running(node.pid)), "a node goes on without its demo");
+    nothing_is_left(directory.path());
+    let (demo, nodes, _directory) = paused();
+    demo.signal(Signal::KILL);
+    drop(demo);
+    eventually("its nodes have ended", SOON, || {
+        (!nodes.iter().any(|node| is_running(node.pid))).then_some(())
+    });
+}
+
+#[test]
+fn a_kill_that_cannot_be_survived_is_refused_before_anything_starts() {
+    let _watchdog = Watchdog::new(LONG);
+    let refused = |arguments: &[&str], says: &str| {
+        run(arguments).code(2).says(&[says]);
+    };
+    refused(&["--kill", "--nodes", "2"], "at least 3 nodes");
+    refused(&["--kill", "--copies", "1"], "at least 3 nodes");
+    refused(&["--kill", "--victim", "node-9"], "node-9");
+    refused(&["--kill", "--ticks", "1000"], "at least 12,288 rows");
+    refused(&["--copies", "4"], "3 nodes cannot hold 4 copies");
 }
 
 #[test]
