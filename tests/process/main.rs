@@ -8,6 +8,7 @@ mod deaths;
 mod demo;
 mod failover;
 mod load;
+mod operator;
 mod refusals;
 mod restarts;
 mod secret;

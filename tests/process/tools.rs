@@ -4,11 +4,27 @@ use std::fs;
 use std::net::TcpListener;
 use zepto_tests::harness::{Host, LONG, Process, SOON, Watchdog, run};
 
+const COMMANDS: [&str; 13] = [
+    "run",
+    "demo",
+    "feed",
+    "query",
+    "status",
+    "drain",
+    "member",
+    "pin",
+    "unpin",
+    "weight",
+    "zone",
+    "recover",
+    "completions",
+];
+
 #[test]
 fn every_command_explains_itself() {
     let _watchdog = Watchdog::new(LONG);
     let help = run(["--help"], SOON).code(0).stdout;
-    for command in ["run", "demo", "feed", "query", "status", "completions"] {
+    for command in COMMANDS {
         assert!(help.contains(command), "{command} is not in the help:\n{help}");
         let help = run([command, "--help"], SOON).code(0).stdout;
         assert!(help.contains("Usage:") && help.lines().count() > 5, "{command}:\n{help}");

@@ -11,6 +11,7 @@
 //! | accepted | 4 | 0: producer index, 1: partition, 2: its last sequence there |
 //! | rows | 5 | 0: partition, 1: how many, 2: digest |
 //! | filled | 6 | 0: partition, 1: rows in all |
+//! | unsettled | 7 | 0: partition, 1: first unsettled sequence |
 //!
 //! The first word of a tick carries {producer index u32, producer sequence low u32}; that of the
 //! ticks that a rows record announces, their sequence in the partition. The whole slot is bytes
@@ -31,6 +32,7 @@ const BEGIN_FILL: u8 = 3;
 const ACCEPTED: u8 = 4;
 const ROWS: u8 = 5;
 const FILLED: u8 = 6;
+const UNSETTLED: u8 = 7;
 
 /// A control record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,14 @@ pub enum Control {
         partition: PartitionId,
         /// How many there were.
         rows: u64,
+    },
+    /// Ticks from a sequence on may not be settled, however long ago they came: copies went before
+    /// they had them. So it stays until the partition is bound again.
+    Unsettled {
+        /// The partition.
+        partition: PartitionId,
+        /// The first of them.
+        from: u64,
     },
 }
 
@@ -155,6 +165,9 @@ pub fn control_of(slot: &Slot) -> Result<Control, UnknownControl> {
             digest: slot[2],
         }),
         FILLED => Ok(Control::Filled { partition: PartitionId(slot[0] as u32), rows: slot[1] }),
+        UNSETTLED => {
+            Ok(Control::Unsettled { partition: PartitionId(slot[0] as u32), from: slot[1] })
+        }
         unknown => Err(UnknownControl(unknown)),
     }
 }
@@ -179,6 +192,7 @@ impl Control {
                 (ROWS, [partition.0 as u64, count as u64, digest, 0, 0])
             }
             Self::Filled { partition, rows } => (FILLED, [partition.0 as u64, rows, 0, 0, 0]),
+            Self::Unsettled { partition, from } => (UNSETTLED, [partition.0 as u64, from, 0, 0, 0]),
         };
         [words[0], words[1], words[2], head(record), words[3], words[4], 0, 0]
     }
@@ -191,7 +205,8 @@ impl Control {
             | Self::BeginFill { partition, .. }
             | Self::Accepted { partition, .. }
             | Self::Rows { partition, .. }
-            | Self::Filled { partition, .. } => Some(partition),
+            | Self::Filled { partition, .. }
+            | Self::Unsettled { partition, .. } => Some(partition),
         }
     }
 }
@@ -273,6 +288,7 @@ mod tests {
             Control::Accepted { index: 3, partition: PartitionId(9), last: u64::MAX },
             Control::Rows { partition: PartitionId(9), count: u32::MAX, digest: 5 },
             Control::Filled { partition: PartitionId(9), rows: 11 },
+            Control::Unsettled { partition: PartitionId(9), from: 12 },
         ] {
             assert!(is_control(&record.slot()));
             assert_eq!(control_of(&record.slot()), Ok(record));

@@ -8,6 +8,9 @@ use zepto_node::size::Size;
 use zepto_tools::demo::DemoArgs;
 use zepto_tools::failure::Failure;
 use zepto_tools::feed_cmd::FeedArgs;
+use zepto_tools::operate_cmd::{
+    DrainArgs, MemberArgs, PinArgs, RecoverArgs, UnpinArgs, WeightArgs, ZoneArgs,
+};
 use zepto_tools::query_cmd::QueryArgs;
 use zepto_tools::secret::SecretArgs;
 use zepto_tools::status_cmd::StatusArgs;
@@ -27,6 +30,7 @@ Examples:
   zepto-host --node-id b --listen 127.0.0.1:9001 --seed 127.0.0.1:9000
   zepto-host feed ticks.csv.zst --to 127.0.0.1:9000
   zepto-host query summary --at 127.0.0.1:9000
+  zepto-host drain b --at 127.0.0.1:9000
 
 Exit codes: 0 it went well; 1 it failed, or an answer was not what it must be; 2 wrong usage or
 configuration; 3 no node can be reached; 130 ended by Ctrl-C (a node that stops well ends with 0)."
@@ -48,6 +52,13 @@ pub enum Command {
     Feed(FeedArgs),
     Query(QueryArgs),
     Status(StatusArgs),
+    Drain(DrainArgs),
+    Member(MemberArgs),
+    Pin(PinArgs),
+    Unpin(UnpinArgs),
+    Weight(WeightArgs),
+    Zone(ZoneArgs),
+    Recover(RecoverArgs),
     /// Print the completion script of a shell
     #[command(after_help = "Example:\n  source <(zepto-host completions bash)")]
     Completions {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use zepto_tools::failure::Failure;
-use zepto_tools::{demo, feed_cmd, format, query_cmd, status_cmd};
+use zepto_tools::{demo, feed_cmd, format, operate_cmd, query_cmd, status_cmd};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -45,6 +45,13 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Feed(args)) => feed_cmd::run(args).await,
         Some(Command::Query(args)) => query_cmd::run(args).await,
         Some(Command::Status(args)) => status_cmd::run(args).await,
+        Some(Command::Drain(args)) => operate_cmd::drain(args).await,
+        Some(Command::Member(args)) => operate_cmd::member(args).await,
+        Some(Command::Pin(args)) => operate_cmd::pin(args).await,
+        Some(Command::Unpin(args)) => operate_cmd::unpin(args).await,
+        Some(Command::Weight(args)) => operate_cmd::weight(args).await,
+        Some(Command::Zone(args)) => operate_cmd::zone(args).await,
+        Some(Command::Recover(args)) => operate_cmd::recover(args).await,
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "zepto-host", &mut script);

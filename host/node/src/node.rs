@@ -31,6 +31,7 @@ use zepto_client::real::{Real, random, random_128};
 use zepto_control::datadir::DataDir;
 use zepto_control::raft::PeerRole;
 use zepto_control::{Command, ControlLog, Outcome, Reason};
+use zepto_core::NodeId;
 use zepto_core::env::Env;
 use zepto_core::limits::{MEMBERS_MAX, PROPOSE_MS};
 use zepto_core::topology::{Member, MemberState};
@@ -342,7 +343,8 @@ impl<T: Wire> Running<T> {
             hand_over(&joined.log).await;
             let (node, incarnation) = (joined.node, service.incarnation);
             let leave = Command::Leave { node, incarnation };
-            left = is_committed(joined.log.propose(leave, GOODBYE_WITHIN).await);
+            left = is_committed(joined.log.propose(leave, GOODBYE_WITHIN).await)
+                || is_leaving(&joined.log, node);
             // What producers had published by now is taken; what comes later is refused.
             tokio::time::sleep(SETTLE_WITHIN).await;
             for port in &joined.shards {
@@ -382,6 +384,12 @@ async fn hand_over(log: &Log) {
         log.hand_over(peer.id).await;
         tokio::time::sleep(HAND_OVER).await;
     }
+}
+
+/// Whether somebody drained this node before, so that it need not leave once more.
+fn is_leaving(log: &Log, node: NodeId) -> bool {
+    let view = log.state().view();
+    view.placement().member(node).is_some_and(|member| member.state == MemberState::Leaving)
 }
 
 fn is_committed(outcome: Outcome) -> bool {

@@ -39,23 +39,23 @@ pub(crate) async fn operate(
 fn command_of(log: &Log, placement: &Placement, operation: &Operation) -> Result<Command, Failure> {
     Ok(match operation {
         Operation::Drain { node } => {
-            let member = member(placement, node)?;
+            let member = staying(placement, node)?;
             check_drain(placement, member)?;
             Command::Leave { node: member.id, incarnation: member.incarnation }
         }
         Operation::Remove { node } => Command::Remove { node: member(placement, node)?.id },
         Operation::Pin { table, symbol, node } => Command::Pin {
             partition: partition(log, placement, *table, symbol)?,
-            node: member(placement, node)?.id,
+            node: staying(placement, node)?.id,
         },
         Operation::Unpin { table, symbol } => {
             Command::Unpin { partition: partition(log, placement, *table, symbol)? }
         }
         Operation::Weight { node, weight } => {
-            Command::Weight { node: member(placement, node)?.id, weight: *weight }
+            Command::Weight { node: living(placement, node)?.id, weight: *weight }
         }
         Operation::Zone { node, zone } => {
-            Command::Zone { node: member(placement, node)?.id, zone: zone.clone() }
+            Command::Zone { node: living(placement, node)?.id, zone: zone.clone() }
         }
         Operation::Recover { partitions } => Command::Recover { partitions: *partitions },
     })
@@ -67,6 +67,26 @@ fn member<'a>(placement: &'a Placement, name: &str) -> Result<&'a Member, Failur
         let text = format!("there is no member {name:?}; there are {}", names.join(", "));
         refused(Refusal::Malformed, &text)
     })
+}
+
+fn living<'a>(placement: &'a Placement, name: &str) -> Result<&'a Member, Failure> {
+    let member = member(placement, name)?;
+    if member.state == MemberState::Dead {
+        let text = format!(
+            "{name} is dead; start it again, or forget it with `zepto-host member remove {name}`"
+        );
+        return Err(refused(Refusal::Malformed, &text));
+    }
+    Ok(member)
+}
+
+fn staying<'a>(placement: &'a Placement, name: &str) -> Result<&'a Member, Failure> {
+    let member = living(placement, name)?;
+    if member.state == MemberState::Leaving {
+        let text = format!("{name} is leaving already; it stays again once it is started again");
+        return Err(refused(Refusal::Malformed, &text));
+    }
+    Ok(member)
 }
 
 fn partition(

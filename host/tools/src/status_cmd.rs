@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use clap::Args;
-use zepto_client::message::{Request, Response, Status};
+use zepto_client::message::{MemberStatus, Request, Response, Status};
 use zepto_client::{ask_once, unexpected};
 use zepto_core::topology::MemberState;
 
@@ -13,6 +13,8 @@ use crate::secret::SecretArgs;
 
 /// Time for the node to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The weight that needs no mention.
+const WEIGHT_DEFAULT: u16 = 100;
 
 /// Show a node, its cluster's members and what is stored
 #[derive(Args, Clone, Debug)]
@@ -73,7 +75,9 @@ fn text(status: &Status) -> String {
     let mut text = format!(
         "node      {} (id {}, incarnation {}){log}\n\
          cluster   {}, {} partitions, copies {}, {} symbols\n\
+         moves     {} partitions offline, {} short of copies, {} moving\n\
          topology  index {}, hash {:016x}\n\
+         log       term {}, {} voters, {}\n\
          program   {} over {}, up {}\n\
          store     {} ticks, {}, {} series in {} partitions; {} appended, {} expired, {} refused\n\n",
         status.name,
@@ -83,8 +87,14 @@ fn text(status: &Status) -> String {
         status.partitions,
         status.copies,
         format::count(status.symbols.into()),
+        format::count(status.offline.into()),
+        format::count(status.short_of_copies.into()),
+        format::count(status.moving.into()),
         status.topology_index,
         status.topology_hash,
+        status.log.term,
+        status.log.voters,
+        leader(status),
         status.version,
         status.transport,
         format::seconds(Duration::from_millis(status.uptime_ms)),
@@ -106,6 +116,15 @@ fn text(status: &Status) -> String {
     text.push('\n');
     text.push_str(&server(status));
     text
+}
+
+/// What the node knows of who leads the log.
+fn leader(status: &Status) -> &'static str {
+    match (status.leader, status.log.has_leader) {
+        (true, _) => "this node leads",
+        (false, true) => "another node leads",
+        (false, false) => "no leader is known, so nothing can be decided",
+    }
 }
 
 /// Those whom the node asks.
@@ -192,7 +211,10 @@ fn members(status: &Status) -> String {
         ("STATE", Left),
         ("SILENT", Right),
         ("PARTITIONS", Right),
+        ("COPIES", Right),
+        ("FILLING", Right),
         ("ADDRESS", Left),
+        ("", Left),
     ]);
     for member in &status.members {
         table.row([
@@ -202,10 +224,28 @@ fn members(status: &Status) -> String {
             show_state(member.state, member.suspect).to_owned(),
             member.silent_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms")),
             member.partitions.to_string(),
+            member.copies.to_string(),
+            member.filling.to_string(),
             member.address.clone(),
+            notes(member),
         ]);
     }
     table.take_text()
+}
+
+/// What is not as usual about a member, and whether it votes.
+fn notes(member: &MemberStatus) -> String {
+    let mut notes = Vec::new();
+    if member.votes {
+        notes.push("votes".to_owned());
+    }
+    if member.weight != WEIGHT_DEFAULT {
+        notes.push(format!("weight {}", member.weight));
+    }
+    if !member.zone.is_empty() {
+        notes.push(format!("zone {}", member.zone));
+    }
+    notes.join(", ")
 }
 
 fn shards(status: &Status) -> String {
@@ -239,7 +279,7 @@ fn shards(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use zepto_client::message::{
-        HeartbeatCounters, LogCounters, MemberStatus, PeerCounters, ServerCounters, ShardCounters,
+        HeartbeatCounters, LogCounters, PeerCounters, ServerCounters, ShardCounters,
     };
     use zepto_core::{Incarnation, NodeId};
     use zepto_store::StoreCounters;
@@ -258,9 +298,9 @@ mod tests {
             partitions: 2048,
             copies: 2731,
             filling: 0,
-            weight: 100,
-            zone: String::new(),
-            votes: true,
+            weight: if name == "b" { 200 } else { 100 },
+            zone: if name == "b" { "rack-2".into() } else { String::new() },
+            votes: name != "c",
         };
         Status {
             name: "a".into(),
@@ -273,9 +313,9 @@ mod tests {
             topology_hash: 255,
             copies: 1,
             partitions: 4096,
-            offline: 0,
-            short_of_copies: 0,
-            moving: 0,
+            offline: 5,
+            short_of_copies: 1365,
+            moving: 12,
             symbols: 1000,
             transport: "shm".into(),
             members: vec![
@@ -316,12 +356,18 @@ mod tests {
     #[test]
     fn a_person_sees_members_with_their_states_and_partitions() {
         let text = text(&status());
-        assert!(text.starts_with("node      a (id 1, incarnation 7), keeps the control log\n"));
+        assert!(text.starts_with("node      a (id 1, incarnation 7), leads the control log\n"));
         assert!(text.contains("1,000,000 ticks, 3.0 MiB"), "{text}");
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
         let b: Vec<&str> = line("b ").split_whitespace().collect();
-        assert_eq!(b, ["b", "2", "7", "SUSPECT", "900", "ms", "2048", "127.0.0.1:9002"]);
+        let seen = ["b", "2", "7", "SUSPECT", "900", "ms", "2048", "2731", "0", "127.0.0.1:9002"];
+        assert_eq!(b[..10], seen);
+        assert!(line("b ").ends_with("  votes, weight 200, zone rack-2"), "{text}");
+        assert!(line("a ").ends_with("  votes"), "{text}");
         assert!(line("c ").contains("DEAD"), "a decision outweighs an opinion");
+        assert!(line("c ").ends_with("127.0.0.1:9003"), "{text}");
+        assert!(text.contains("5 partitions offline, 1,365 short of copies, 12 moving"), "{text}");
+        assert!(text.contains("term 3, 3 voters, this node leads"), "{text}");
         assert!(text.contains("1,234"), "{text}");
     }
 

@@ -116,6 +116,13 @@ impl Filler {
         self.wanted.contains_key(&partition) || self.jobs.contains_key(&partition)
     }
 
+    /// Whether a copy waits for something, or has not confirmed all of it.
+    pub fn is_open(&self, partition: PartitionId) -> bool {
+        let job = self.jobs.get(&partition);
+        self.wanted.contains_key(&partition)
+            || job.is_some_and(|job| !matches!(job.stage, Stage::Full))
+    }
+
     /// The slot that began a copy's present job.
     pub fn begun_at(&self, partition: PartitionId) -> Option<u64> {
         Some(self.jobs.get(&partition)?.begun)
@@ -216,13 +223,14 @@ impl<T: Transport> Lane<T> {
             self.filler.wanted.remove(&partition);
             return true;
         };
-        if self.fill_room() < 2 {
+        if self.fill_room() < 3 {
             return false;
         }
         self.filler.wanted.remove(&partition);
         let begun = self.head();
         let keep = need.keeps();
         self.push(&Control::BeginFill { partition, epoch, next, unsettled, keep }.slot());
+        self.tell_floor(partition, ledger.floor(partition));
         self.note_bound(partition, epoch);
         let producers = ledger.producers.known_in(partition).collect();
         let stage = Stage::Unsettled(recent, earlier);
@@ -248,7 +256,7 @@ impl<T: Transport> Lane<T> {
         let (epoch, next) =
             (ledger.epoch(partition), ledger.store.next_sequence(partition).unwrap_or(1));
         // A newer epoch may have come since it was begun.
-        self.bind(partition, epoch, next);
+        self.bind(partition, epoch, next, ledger);
         self.tell_producers(partition, ledger);
         let room = self.fill_room();
         if room < 3 {

@@ -106,10 +106,13 @@ impl<T: Transport> Followers<T> {
         for partition in (0..view.partitions() as u32).map(PartitionId) {
             let Some(targets) = Targets::of(view, self.me, partition) else { continue };
             for (to, _) in &targets.in_sync {
-                // Who was not sent everything before it came to be in sync may lack some of it.
+                // Who was not sent everything before it came to be in sync may lack some of it, and
+                // so may who is still being told what was taken while it was not on the route.
                 if !self.is_on_route(partition, *to) {
                     self.doubts.insert(partition);
                     repairs.push((partition, *to));
+                } else if self.is_open(partition, *to) {
+                    self.doubts.insert(partition);
                 }
             }
             let copies = targets.in_sync.len() + 1;
@@ -153,6 +156,11 @@ impl<T: Transport> Followers<T> {
     fn is_on_route(&self, partition: PartitionId, to: Destination) -> bool {
         let lanes = self.route(partition).lanes().iter();
         lanes.map(|lane| &self.lanes[usize::from(*lane)]).any(|lane| lane.to == to)
+    }
+
+    /// Whether a copy there has not confirmed yet all that it was found to miss.
+    fn is_open(&self, partition: PartitionId, to: Destination) -> bool {
+        self.lanes.iter().any(|lane| lane.to == to && lane.filler.is_open(partition))
     }
 
     /// A lane that was wanted is here.
@@ -325,7 +333,7 @@ impl<T: Transport> Followers<T> {
         tick[0] = slot::producer_word(producer, slot::producer_of(&tick).1);
         for lane in route.lanes() {
             let lane = &mut self.lanes[usize::from(*lane)];
-            lane.bind(partition, epoch, sequence);
+            lane.bind(partition, epoch, sequence, ledger);
             if let Some(id) = id {
                 lane.introduce(producer, id);
             }
@@ -344,7 +352,7 @@ impl<T: Transport> Followers<T> {
         let route = *self.route(partition);
         for lane in route.lanes() {
             let lane = &mut self.lanes[usize::from(*lane)];
-            lane.bind(partition, epoch, next);
+            lane.bind(partition, epoch, next, ledger);
             lane.touch();
         }
     }
@@ -362,7 +370,7 @@ impl<T: Transport> Followers<T> {
         let next = ledger.store.next_sequence(partition)?;
         let asked = places.iter().map(|place| {
             let lane = &mut self.lanes[usize::from(*place)];
-            lane.bind_again(partition, epoch, next);
+            lane.bind_again(partition, epoch, next, ledger.floor(partition));
             (lane.number, lane.head())
         });
         Some(asked.collect())

@@ -13,8 +13,8 @@ use zepto_core::view::Destination;
 use zepto_core::{Epoch, Incarnation, PartitionId, ProducerId, Refusal};
 use zepto_transport::{LaneError, Transport};
 
-/// Slots a tick may need in a lane: two bind records and itself.
-const SLOTS_PER_TICK: u64 = 3;
+/// Slots a tick may need in a lane: two bind records, what is unsettled, and itself.
+const SLOTS_PER_TICK: u64 = 4;
 
 pub(super) struct Lane<T: Transport> {
     /// Never used again for another lane.
@@ -104,19 +104,33 @@ impl<T: Transport> Lane<T> {
 
     /// Opens a partition in the lane, once for each epoch.
     #[inline]
-    pub fn bind(&mut self, partition: PartitionId, epoch: Epoch, next: u64) {
+    pub fn bind(&mut self, partition: PartitionId, epoch: Epoch, next: u64, ledger: &Ledger) {
         let place = partition.0 as usize;
         if self.bound.get(place) != Some(&epoch) {
-            self.bind_again(partition, epoch, next);
+            self.bind_again(partition, epoch, next, ledger.floor(partition));
         }
     }
 
     /// Opens a partition even if it is open: the replica has to say once more that it goes along.
     #[inline(never)]
-    pub fn bind_again(&mut self, partition: PartitionId, epoch: Epoch, next: u64) {
+    pub fn bind_again(
+        &mut self,
+        partition: PartitionId,
+        epoch: Epoch,
+        next: u64,
+        floor: Option<u64>,
+    ) {
         self.push(&Control::BindPartition { partition, epoch, next }.slot());
+        self.tell_floor(partition, floor);
         self.note_bound(partition, epoch);
         self.touched = true;
+    }
+
+    /// Says from where on a partition that was just opened may have what is not settled.
+    pub fn tell_floor(&mut self, partition: PartitionId, floor: Option<u64>) {
+        if let Some(from) = floor {
+            self.push(&Control::Unsettled { partition, from }.slot());
+        }
     }
 
     /// Notes a bind that another record made.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use zepto_client::message::ShardCounters;
 use zepto_core::dedupe::{Producers, Verdict, judge};
 use zepto_core::defect::Defect;
-use zepto_core::limits::FIRST_SEQUENCE_MAX;
+use zepto_core::limits::{FILL_WAITING_MAX, FIRST_SEQUENCE_MAX};
 use zepto_core::slot::{self, Slot};
 use zepto_core::time::Nanos;
 use zepto_core::view::View;
@@ -46,11 +46,13 @@ pub(super) struct Ledger {
     /// By partition: when it last began empty.
     since: Vec<Epoch>,
     fills: Fills,
-    /// Of which owner's ticks a copy here is a part.
-    owners: BTreeMap<PartitionId, (NodeId, Incarnation)>,
+    /// Of which owner's ticks a copy here is a part, and the last lane that said so.
+    owners: BTreeMap<PartitionId, Origin>,
     /// From which sequence on an owned partition may have what is not settled, though its
     /// watermark is above: it was promoted, or copies of it went. Gone once all copies have it.
     floors: BTreeMap<PartitionId, u64>,
+    /// The owner's floors of partitions that are copies here.
+    told: BTreeMap<PartitionId, u64>,
     /// Whether any partition owned here has replicas.
     replicated: bool,
     /// Partitions whose end is to be noted with the next batch, though it adds nothing to them.
@@ -71,6 +73,7 @@ impl Ledger {
             fills: Fills::default(),
             owners: BTreeMap::new(),
             floors: BTreeMap::new(),
+            told: BTreeMap::new(),
             replicated: false,
             marked: Vec::new(),
             draining: false,
@@ -220,6 +223,7 @@ impl Ledger {
         if next == 0 || next > FIRST_SEQUENCE_MAX || unsettled > next {
             return Err(Refusal::Malformed);
         }
+        self.is_latest(partition, lane)?;
         self.close(partition);
         let epoch = self.epoch(partition);
         self.store.open_partition(partition, epoch, 1).map_err(|error| refusal(&error))?;
@@ -239,6 +243,7 @@ impl Ledger {
         next: u64,
         unsettled: u64,
     ) -> Result<(), Refusal> {
+        self.is_latest(partition, lane)?;
         if self.fills.get(partition).is_some_and(|fill| fill.kept == 0) {
             // Half a copy cannot be repaired.
             return Err(Refusal::OutOfOrder);
@@ -258,12 +263,23 @@ impl Ledger {
 
     /// Whose copy this is: of which owner's ticks it is a part.
     fn owner_of(&self, partition: PartitionId) -> Option<(NodeId, Incarnation)> {
-        self.owners.get(&partition).copied()
+        self.owners.get(&partition).map(|origin| (origin.node, origin.incarnation))
+    }
+
+    /// Whether no later lane of the same owner has spoken of a partition. What an earlier one still
+    /// brings was sent before its owner gave it up: it must not undo what came since.
+    pub fn is_latest(&self, partition: PartitionId, lane: &Origin) -> Result<(), Refusal> {
+        let from = (lane.node, lane.incarnation);
+        let later =
+            |seen: &Origin| (seen.node, seen.incarnation) == from && seen.number > lane.number;
+        let outdated = self.owners.get(&partition).is_some_and(later);
+        if outdated { Err(Refusal::StaleEpoch) } else { Ok(()) }
     }
 
     /// The copy is a part of what this owner has.
     pub fn note_owner(&mut self, partition: PartitionId, lane: &Origin) {
-        self.owners.insert(partition, (lane.node, lane.incarnation));
+        self.told.remove(&partition);
+        self.owners.insert(partition, *lane);
     }
 
     /// Whether a lane is the one that fills a copy.
@@ -364,9 +380,32 @@ impl Ledger {
         self.floors.get(&partition).map_or(watermark, |floor| watermark.min(*floor))
     }
 
+    /// The floor of an owned partition, if it has one.
+    pub fn floor(&self, partition: PartitionId) -> Option<u64> {
+        self.floors.get(&partition).copied()
+    }
+
+    /// The owner of a copy says that it has a floor.
+    pub fn note_floor(&mut self, partition: PartitionId, from: u64) {
+        self.told.insert(partition, from);
+    }
+
+    /// From which sequence on a copy that is promoted may have what is not settled. A floor that
+    /// lies so far back that a new copy could not let all of it wait is passed over.
+    fn inherited(&self, partition: PartitionId, end: u64) -> u64 {
+        let recent = self.recent.unsettled(partition, end);
+        let told = self.told.get(&partition).copied();
+        let told = told.filter(|from| end.saturating_sub(*from) <= FILL_WAITING_MAX as u64 / 2);
+        told.map_or(recent, |from| recent.min(from))
+    }
+
     /// Forgets the floors of partitions all of whose copies are known to have everything.
-    pub fn drop_floors(&mut self, mut is_sound: impl FnMut(PartitionId) -> bool) {
-        self.floors.retain(|partition, _| !is_sound(*partition));
+    /// Returns which.
+    pub fn drop_floors(&mut self, is_sound: impl Fn(PartitionId) -> bool) -> Vec<PartitionId> {
+        let sound: Vec<PartitionId> =
+            self.floors.keys().copied().filter(|partition| is_sound(*partition)).collect();
+        self.floors.retain(|partition, _| !sound.contains(partition));
+        sound
     }
 
     /// Copies of a partition went, and with them what only they had confirmed.
@@ -478,7 +517,8 @@ impl Ledger {
         // A repair that was not finished brought nothing that was acknowledged.
         self.fills.end(partition);
         let end = self.store.next_sequence(partition).unwrap_or(1);
-        self.floors.insert(partition, self.recent.unsettled(partition, end));
+        self.floors.insert(partition, self.inherited(partition, end));
+        self.told.remove(&partition);
         self.raise(partition, end);
         self.renew(partition, epoch);
     }
@@ -496,6 +536,7 @@ impl Ledger {
         self.fills.end(partition);
         self.producers.forget(partition);
         self.floors.remove(&partition);
+        self.told.remove(&partition);
         self.owners.remove(&partition);
         self.recent.forget(partition);
     }

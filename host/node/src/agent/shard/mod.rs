@@ -192,9 +192,14 @@ impl<T: Transport> Shard<T> {
             return 0;
         }
         let followers = &self.followers;
-        self.ledger.drop_floors(|partition| followers.is_sound(partition));
+        let sound = self.ledger.drop_floors(|partition| followers.is_sound(partition));
         self.ledger.install(self.identity, &view);
         self.followers.install(&view, &self.ledger);
+        // Replicas that were told of a floor hear that it is gone; who has no room keeps it.
+        for partition in sound.into_iter().filter(|partition| self.ledger.owns(*partition)) {
+            self.followers.ask(partition, &self.ledger);
+        }
+        self.followers.publish();
         self.recheck();
         self.installed = Some(view);
         1

@@ -200,6 +200,13 @@ impl<X: Transport> Source<X> {
                 }
                 known.map_or_else(|reason| self.give_up(partition, reason), |()| Step::Done)
             }
+            Control::Unsettled { partition, from } => match self.bound_to(partition, ledger) {
+                Ok(_) => {
+                    ledger.note_floor(partition, from);
+                    Step::Done
+                }
+                Err(reason) => self.give_up(partition, reason),
+            },
             Control::Filled { partition, rows } => {
                 let bound = self.bound_to(partition, ledger);
                 match bound.and_then(|_| ledger.end_fill(partition, self.from.number, rows)) {
@@ -243,6 +250,9 @@ impl<X: Transport> Source<X> {
         // had: ticks of an earlier owner that were not acknowledged. Both need a refill.
         if ledger.next_of(partition, self.from.number) != Some(next) {
             return self.give_up(partition, Refusal::OutOfOrder);
+        }
+        if let Err(reason) = ledger.is_latest(partition, &self.from) {
+            return self.give_up(partition, reason);
         }
         ledger.note_owner(partition, &self.from);
         self.note_bound(partition, Bound { epoch, next });
