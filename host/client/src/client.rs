@@ -29,9 +29,11 @@ use zepto_rpc::{ClusterSecret, Hello, Identity, Peers};
 
 /// Time for one member to answer what it knows already, on top of what it was told to wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// Time for one member to have names interned: the log may have lost its leader just now, and
-/// another try finds the new one.
-const INTERN_TRY: Duration = Duration::from_secs(2);
+/// Time for one member to have names interned: it may wait for a leader of the log that is gone,
+/// where another try finds the new one.
+const INTERN_TRY: Duration = Duration::from_millis(700);
+/// Time for a round over all seeds; the caller's deadline is usually shorter.
+const FIRST_WITHIN: Duration = Duration::from_secs(60);
 /// Pause between two tries of what may be asked twice.
 const TRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -160,7 +162,8 @@ impl Client {
     /// # Errors
     /// Which owner failed and why, unless a partial answer was asked for.
     pub async fn query(&self, query: Query, deadline: Duration) -> Result<Answer, ClientError> {
-        into_answer(self.inner.ask_any(&Request::Query(query), deadline).await?)
+        let until = Instant::now() + deadline;
+        into_answer(self.inner.ask_any(&Request::Query(query), deadline, until).await?)
     }
 
     /// Asks one member.
@@ -238,18 +241,19 @@ impl Inner {
         ask(&self.peers, address, request, deadline).await
     }
 
-    /// Asks members in turn until one of them says something. What a reached one says, stands. A
-    /// member that falls silent is left for the next one, so the request must be harmless twice.
+    /// Asks members in turn until one of them says something, `each` for so long. What a reached one
+    /// says, stands. A member that falls silent is left for the next one, so the request must be
+    /// harmless twice.
     async fn ask_any(
         &self,
         request: &Request,
-        deadline: Duration,
+        each: Duration,
+        until: Instant,
     ) -> Result<Response, ClientError> {
-        let until = Instant::now() + deadline;
         let mut last = ClientError::Unreachable("there is no address to ask".into());
         let addresses = self.by_preference();
         for (address, others) in addresses.iter().zip((0..addresses.len()).rev()) {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(Instant::now()).min(each);
             if left.is_zero() {
                 break;
             }
@@ -258,22 +262,22 @@ impl Inner {
                 0 => ask(&self.peers, address, request, left).await,
                 _ => ask_living(&self.peers, address, request, left).await,
             };
-            match asked {
-                Err(
-                    error @ (ClientError::Unreachable(_)
-                    | ClientError::Denied(_)
-                    | ClientError::Unknown(_)
-                    | ClientError::Refused { reason: Refusal::Draining, .. }),
-                ) => {
+            let Err(error) = asked else {
+                self.prefer(address, true);
+                return asked;
+            };
+            self.prefer(address, false);
+            match error {
+                ClientError::Unreachable(_)
+                | ClientError::Denied(_)
+                | ClientError::Unknown(_)
+                | ClientError::Refused { reason: Refusal::Draining, .. } => {
                     // What one member may have done, no other can deny.
                     if !matches!(last, ClientError::Unknown(_)) {
                         last = error;
                     }
                 }
-                done => {
-                    self.prefer(address);
-                    return done;
-                }
+                said => return Err(said),
             }
         }
         Err(last)
@@ -287,8 +291,7 @@ impl Inner {
         until: Instant,
     ) -> Result<Response, ClientError> {
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.ask_any(request, left.min(each)).await {
+            match self.ask_any(request, each, until).await {
                 Err(error) if error.is_passing() && Instant::now() + TRY_PAUSE < until => {
                     tracing::debug!(%error, "asking again");
                     tokio::time::sleep(TRY_PAUSE).await;
@@ -308,10 +311,13 @@ impl Inner {
         addresses
     }
 
-    fn prefer(&self, address: &str) {
+    /// Who answered is asked first next time; who did not is not.
+    fn prefer(&self, address: &str, has_answered: bool) {
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        if *answered != address {
-            address.clone_into(&mut answered);
+        match (*answered == address, has_answered) {
+            (false, true) => address.clone_into(&mut answered),
+            (true, false) => answered.clear(),
+            _ => {}
         }
     }
 
@@ -331,8 +337,9 @@ impl Inner {
 
     /// The placement as any member has it.
     async fn poll_any(&self) -> Result<(), ClientError> {
-        let answer = self.ask_any(&self.placement_after(Duration::ZERO), ANSWER_WITHIN).await;
-        self.take(answer?)
+        let request = self.placement_after(Duration::ZERO);
+        let until = Instant::now() + FIRST_WITHIN;
+        self.take(self.ask_any(&request, ANSWER_WITHIN, until).await?)
     }
 
     /// One poll of the placement at one member.

@@ -47,12 +47,22 @@ impl TickProducer {
         self.producer.id()
     }
 
-    /// The ids of symbol names, issued now where they are new. Not to be called from a tokio task.
+    /// The ids of symbol names, issued now where they are new. What was taken goes its way
+    /// meanwhile. Not to be called from a tokio task.
     ///
     /// # Errors
     /// When a name is no symbol, or the log cannot be reached.
     pub fn symbols(&mut self, names: &[String], within: Duration) -> Result<Vec<u32>, ClientError> {
-        let ids = self.client.runtime().block_on(self.client.intern(names, within))?;
+        let (client, names) = (self.client.clone(), names.to_vec());
+        let runtime = self.client.runtime().clone();
+        let asking = runtime.spawn(async move { client.intern(&names, within).await });
+        self.producer.publish();
+        let mut rounds = 0;
+        while !asking.is_finished() {
+            rounds = self.turn(rounds);
+        }
+        let asked = runtime.block_on(asking);
+        let ids = asked.map_err(|error| ClientError::Unknown(error.to_string()))??;
         self.producer.know_symbols(self.client.symbols());
         Ok(ids)
     }

@@ -226,8 +226,8 @@ mod tests {
         tokio::time::advance(Duration::from_millis(500)).await;
         acknowledge(&outage, ids[0], from);
         assert!(!outage.is_on());
-        // A partition that gets its first tick later, and at once.
-        send(&outage, ids[3], 1);
+        // A partition that gets its first tick later, and takes it at once.
+        send(&outage, ids[1], 1);
         send(&outage, ids[3], 1);
         acknowledge(&outage, ids[3], from + 4);
         let measured = outage.measure(Duration::from_millis(2000));
