@@ -21,8 +21,8 @@ use zepto_store::{SeriesIndex, Store, StoreError};
 pub(super) struct Bound {
     /// The shard's index of the producer.
     pub index: u32,
-    /// Over once the producer opens another lane to this shard.
-    pub session: u32,
+    /// The lane that bound it; over once the producer has opened another one to this shard.
+    pub lane: u32,
 }
 
 /// How a tick was taken.
@@ -151,7 +151,7 @@ impl Ledger {
         let sequences = self.producers.get_mut(bound.index);
         // A lane that its producer has given up for another says nothing any more: the other may
         // already have been told that this tick is refused.
-        let sequences = sequences.filter(|sequences| sequences.speaks(bound.session));
+        let sequences = sequences.filter(|sequences| sequences.speaks(bound.lane));
         let sequences = sequences.ok_or(Refusal::UnknownProducer)?;
         let last = sequences.last(partition);
         match judge(last, slot::producer_of(slot).1) {
