@@ -127,6 +127,28 @@ impl Store {
         Ok(())
     }
 
+    /// Whether so many rows of each of these series, of which none is named twice, can be backfilled
+    /// for certain. Series that are not there yet are made.
+    ///
+    /// # Errors
+    /// `Full`, when they may not find room; what [`backfill`](Self::backfill) says of a series.
+    pub fn ensure_room(
+        &mut self,
+        rows: impl IntoIterator<Item = ((u16, u32), usize)>,
+    ) -> Result<(), StoreError> {
+        let mut bytes = 0;
+        for ((table, symbol), rows) in rows {
+            let index = self.create_series(table, symbol)?.0 as usize;
+            // Whatever is staged may have to move into columns too.
+            let staged = self.cursors[index].staged as usize;
+            if staged + rows > STAGED_ROWS {
+                bytes += self.tails[index].bytes_for(staged + rows);
+            }
+        }
+        let fits = bytes as u64 <= self.shared.budget.left();
+        self.count_refusal(if fits { Ok(()) } else { Err(StoreError::Full) })
+    }
+
     /// The partition gives this sequence next: all rows below it are there. It must be above that
     /// of all its rows.
     ///

@@ -340,6 +340,11 @@ impl Ledger {
             return Err(Refusal::OutOfOrder);
         }
         let Some(mut fill) = self.fills.end(partition) else { return Err(Refusal::StaleEpoch) };
+        if fill.kept > 0 {
+            // A copy that may be in sync takes all of it or nothing: half of it cannot be undone,
+            // and without what it had, what is settled would have a copy less.
+            self.store.ensure_room(fill.waiting_rows()).map_err(|error| refusal(&error))?;
+        }
         fill.waiting.sort_by_key(|row| row[0]);
         for row in &fill.waiting {
             if let Err(error) = self.store.backfill(&slot::tick_of(row)) {
