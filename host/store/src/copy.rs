@@ -244,6 +244,45 @@ mod tests {
     }
 
     #[test]
+    fn what_was_said_to_fit_fits() {
+        let (mut fitted, mut refused) = (0, 0);
+        for bytes_max in (8_000..60_000).step_by(1_777) {
+            for before in [0, 5, 100, 300] {
+                let retention = Retention::default();
+                let config = StoreConfig { partition_bits: 1, bytes_max, retention };
+                let (mut store, _reader) = crate::open(config).unwrap();
+                if store.open_partition(P, Epoch(1), 1).is_err() {
+                    continue;
+                }
+                let symbols = symbols();
+                let row = |n: u64| Tick {
+                    sequence: n,
+                    flags: 1,
+                    receive_time_ns: n,
+                    ..tick(symbols[n as usize % symbols.len()], n)
+                };
+                if (1..=before).any(|n| store.backfill(&row(n)).is_err()) {
+                    continue;
+                }
+                let rows: Vec<Tick> = (before + 1..before + 150).map(row).collect();
+                let of = |symbol| rows.iter().filter(|row| row.symbol == symbol).count();
+                let counts = symbols.iter().map(|symbol| ((0, *symbol), of(*symbol)));
+                match store.ensure_room(counts) {
+                    Ok(()) => {
+                        rows.iter().for_each(|row| store.backfill(row).unwrap());
+                        fitted += 1;
+                    }
+                    Err(error) => {
+                        assert_eq!(error, StoreError::Full);
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        assert!(fitted > 10 && refused > 10, "{fitted} fitted, {refused} were refused");
+    }
+
+    #[test]
     fn rows_of_a_series_that_do_not_come_in_order_are_refused() {
         let (mut store, _) = store();
         let symbol = symbols()[0];
