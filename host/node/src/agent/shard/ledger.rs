@@ -300,6 +300,11 @@ impl Ledger {
     ) -> Result<(), Refusal> {
         self.is_filled_by(partition, lane)?;
         let producer = producer.ok_or(Refusal::UnknownProducer)?;
+        if Defect::DedupeAheadOfContent.planted()
+            && let Some(sequences) = self.producers.get_mut(producer)
+        {
+            sequences.accept(partition, last);
+        }
         if let Some(fill) = self.fills.get_mut(partition) {
             fill.accepted.insert(producer, last);
         }
@@ -317,13 +322,21 @@ impl Ledger {
         }
         fill.rows += 1;
         self.counters.rows_filled += 1;
-        if slot[0] < fill.kept {
-            return true;
+        let mut row = *slot;
+        if Defect::CopyWithoutIdentity.planted() && fill.kept == 0 {
+            row[0] = fill.rows;
         }
-        if slot[0] >= fill.unsettled {
-            return self.fills.wait(partition, *slot);
+        if row[0] < fill.kept {
+            if !Defect::RepairAppendsTwice.planted() {
+                return true;
+            }
+            row[0] = fill.next;
+            fill.next += 1;
         }
-        self.store.backfill(&slot::tick_of(slot)).is_ok()
+        if row[0] >= fill.unsettled {
+            return self.fills.wait(partition, row);
+        }
+        self.store.backfill(&slot::tick_of(&row)).is_ok()
     }
 
     /// All rows of a copy have come: what waited takes its place behind them.
@@ -522,7 +535,11 @@ impl Ledger {
         // A repair that was not finished brought nothing that was acknowledged.
         self.fills.end(partition);
         let end = self.store.next_sequence(partition).unwrap_or(1);
-        self.floors.insert(partition, self.inherited(partition, end));
+        let floor = match Defect::AcknowledgedIsSettled.planted() {
+            true => end,
+            false => self.inherited(partition, end),
+        };
+        self.floors.insert(partition, floor);
         self.told.remove(&partition);
         self.raise(partition, end);
         self.renew(partition, epoch);
