@@ -509,13 +509,7 @@ impl Ledger {
             (Outside | Replica | Filling, Filling) => {}
             (_, Filling) => self.close(partition),
             (Outside, _) => self.open(partition, epoch),
-            // What it took is confirmed everywhere: its copy is whole.
-            (Frozen, Replica) => self.renew(partition, epoch),
-            // An owner that became a replica may hold what never settled.
-            (Owner | Leader | Fenced, Replica) => {
-                self.close(partition);
-                self.open(partition, epoch);
-            }
+            (Owner | Leader | Fenced | Frozen, Replica) => self.demote(partition, epoch),
             // Who was filled may not have seen the view in which it came to be in sync.
             (Replica | Filling, Owner | Leader) => self.promote(partition, epoch),
             (Leader | Fenced | Frozen, Owner) => {
@@ -528,6 +522,17 @@ impl Ledger {
             _ => {}
         }
         self.standings[slot] = next;
+    }
+
+    /// An owner that became an in-sync replica keeps what it has: it may be the owner again before
+    /// the new one has said a word. If it holds more than that one, which never settled, they differ
+    /// in length: the new owner finds that out before it takes a tick, and has the copy filled anew.
+    fn demote(&mut self, partition: PartitionId, epoch: Epoch) {
+        let unsettled = self.unsettled(partition);
+        self.floors.remove(&partition);
+        self.told.insert(partition, unsettled);
+        self.owners.remove(&partition);
+        self.renew(partition, epoch);
     }
 
     /// What a promoted replica has is the truth now, all of it readable.
