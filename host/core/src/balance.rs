@@ -96,7 +96,8 @@ fn owners(placement: &Placement, me: NodeId) -> Vec<Change> {
             continue;
         };
         let stays = pin.unwrap_or(holder);
-        if stays != holder && !moving && assignment.owner() == Some(me) {
+        let wants = stays != holder && !moving && assignment.owner() == Some(me);
+        if wants && may_take(placement, assignment, members[stays].id) {
             changes.push(change(placement, partition, What::Move(members[stays].id)));
         }
         holders.push(match pin.is_some() || moving {
@@ -107,11 +108,20 @@ fn owners(placement: &Placement, me: NodeId) -> Vec<Change> {
     let mine = index(me).map(|index| index as u16);
     let moves = placement::plan(&holders, &candidates).into_iter();
     let moves = moves.filter(|step| step.from.is_some() && step.from == mine);
-    changes.extend(moves.map(|step| {
+    changes.extend(moves.filter_map(|step| {
         let to = candidates[usize::from(step.to)].node;
-        change(placement, step.partition, What::Move(to))
+        let assignment = placement.assignment(step.partition)?;
+        let fits = may_take(placement, assignment, to);
+        fits.then(|| change(placement, step.partition, What::Move(to)))
     }));
     changes
+}
+
+/// Whether a member has a copy or may be given one now: while one more than the declared copies is
+/// there already, the log would refuse it.
+fn may_take(placement: &Placement, assignment: &Assignment, node: NodeId) -> bool {
+    let has = assignment.holds(node) || assignment.is_filling(node);
+    has || assignment.count() <= usize::from(placement.copies)
 }
 
 fn candidate(member: &Member) -> Candidate {
@@ -132,12 +142,10 @@ fn copies(placement: &Placement, me: NodeId) -> Vec<Change> {
         }
     }
     let partitions = placement.assignments.len();
-    let quotas = placement::quotas(held.iter().sum(), &candidates, &held);
-    let quota = |member: usize| quotas[member].min(partitions);
-    let mut excess: Vec<usize> =
-        (0..members.len()).map(|member| held[member].saturating_sub(quota(member))).collect();
-    let mut room: Vec<usize> =
-        (0..members.len()).map(|member| quota(member).saturating_sub(held[member])).collect();
+    let quotas = copy_quotas(&candidates, &held, partitions);
+    let pairs = || held.iter().zip(&quotas);
+    let mut excess: Vec<usize> = pairs().map(|(held, quota)| held.saturating_sub(*quota)).collect();
+    let mut room: Vec<usize> = pairs().map(|(held, quota)| quota.saturating_sub(*held)).collect();
     let mut changes = Vec::new();
     for (assignment, partition) in placement.assignments.iter().zip((0u32..).map(PartitionId)) {
         if excess.iter().all(|excess| *excess == 0) || room.iter().all(|room| *room == 0) {
@@ -152,14 +160,14 @@ fn copies(placement: &Placement, me: NodeId) -> Vec<Change> {
             .filter_map(|node| Some(placement.member(node)?.zone.as_str()))
             .filter(|zone| !zone.is_empty())
             .collect();
-        let apart = zones.contains(&members[from].zone.as_str());
-        let fits = |to: &usize| {
-            let zone = members[*to].zone.as_str();
-            room[*to] > 0 && !assignment.holds(members[*to].id) && (apart || !zones.contains(&zone))
-        };
-        let Some(to) = (0..members.len()).filter(fits).max_by_key(|to| room[*to]) else {
-            continue;
-        };
+        // Zones are worth a copy too few for nobody: what has to go may go into any.
+        let has_to_go = candidates[from].weight == 0;
+        let any = has_to_go || zones.contains(&members[from].zone.as_str());
+        let apart = |to: usize| !zones.contains(&members[to].zone.as_str());
+        let fits =
+            |to: &usize| room[*to] > 0 && !assignment.holds(members[*to].id) && (any || apart(*to));
+        let to = (0..members.len()).filter(fits).max_by_key(|to| (apart(*to), room[*to]));
+        let Some(to) = to else { continue };
         excess[from] -= 1;
         room[to] -= 1;
         if assignment.owner() == Some(me) {
@@ -167,6 +175,28 @@ fn copies(placement: &Placement, me: NodeId) -> Vec<Change> {
         }
     }
     changes
+}
+
+/// How many copies each should hold: by weight, and none more than there are partitions, whose rest
+/// the others share.
+fn copy_quotas(candidates: &[Candidate], held: &[usize], partitions: usize) -> Vec<usize> {
+    let mut open = candidates.to_vec();
+    let (mut left, mut quotas) = (held.iter().sum::<usize>(), vec![0; held.len()]);
+    while open.iter().any(|candidate| candidate.weight > 0) {
+        let shares = placement::quotas(left, &open, held);
+        let is_full = |member: &usize| shares[*member] > partitions;
+        let full: Vec<usize> = (0..shares.len()).filter(is_full).collect();
+        if full.is_empty() {
+            quotas.iter_mut().zip(&shares).for_each(|(quota, share)| *quota += share);
+            break;
+        }
+        for member in full {
+            quotas[member] = partitions;
+            left -= partitions;
+            open[member].weight = 0;
+        }
+    }
+    quotas
 }
 
 #[cfg(test)]
@@ -282,6 +312,41 @@ mod tests {
         log.settle();
         assert_eq!(log.held(nodes[0]), (0, 0));
         assert!(log.0.placement.assignments.iter().all(|a| a.in_sync().count() == 2));
+    }
+
+    #[test]
+    fn a_leaving_member_ends_with_nothing_whatever_weights_and_zones_the_others_have() {
+        let mut log = Log::new(6, 2);
+        let nodes: Vec<NodeId> = ["a", "b", "c"].map(|name| log.join(name, 1)).into();
+        log.run(&Command::Weight { node: nodes[1], weight: 200 });
+        for (node, zone) in nodes.iter().zip(["x", "x", "y"]) {
+            log.run(&Command::Zone { node: *node, zone: zone.into() });
+        }
+        log.settle();
+        log.run(&Command::Leave { node: nodes[2], incarnation: Incarnation(1) });
+        log.settle();
+        assert_eq!(log.held(nodes[2]), (0, 0));
+        assert!(log.0.placement.assignments.iter().all(|a| a.in_sync().count() == 2));
+    }
+
+    #[test]
+    fn nothing_is_wished_that_the_log_would_refuse() {
+        let mut log = Log::new(4, 2);
+        let nodes: Vec<NodeId> = ["a", "b", "c", "d"].map(|name| log.join(name, 1)).into();
+        log.settle();
+        let owned = log.0.placement.assignments.iter().position(|a| a.owner() == Some(nodes[0]));
+        let partition = PartitionId(owned.unwrap() as u32);
+        let assignment = log.0.placement.assignments[owned.unwrap()];
+        let mut others = nodes.iter().filter(|node| !assignment.holds(**node));
+        let (filled, pinned) = (*others.next().unwrap(), *others.next().unwrap());
+        let fill = change(&log.0.placement, partition, What::Fill(filled));
+        let (node, incarnation) = (nodes[0], Incarnation(1));
+        assert!(log.run(&Command::Change { node, incarnation, changes: vec![fill] }));
+        log.run(&Command::Pin { partition, node: pinned });
+        let wishes = wishes(&log.0.placement, nodes[0]);
+        assert!(wishes.iter().all(|wish| wish.partition != partition), "{wishes:?}");
+        log.settle();
+        assert_eq!(log.0.placement.assignments[owned.unwrap()].owner(), Some(pinned));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use zepto_client::message::{LanePurpose, LaneRequest};
 use zepto_control::{Command as LogCommand, ControlLog, Outcome, Reason};
 use zepto_core::balance;
@@ -32,6 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(5);
 /// Pause before a lane that could not be opened is tried again.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// Pause after a proposal that was not taken.
+const PROPOSE_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Pause between two proposals to drop the same copy: one that cannot be kept must not fill the
 /// log.
 const DROP_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -62,6 +64,23 @@ struct Memory {
     dropped: BTreeMap<(PartitionId, NodeId), tokio::time::Instant>,
 }
 
+impl Memory {
+    /// A lane was opened, or was not: it may be tried again.
+    fn tried(&mut self, tried: Result<(usize, Destination), JoinError>) {
+        if let Ok(tried) = tried {
+            self.opening.remove(&tried);
+        }
+    }
+}
+
+/// What came of one look.
+enum Look {
+    Nothing,
+    Decided,
+    /// The log did not take what was proposed: the same again would only fill it.
+    Refused,
+}
+
 impl<T: Wire, L: ControlLog + Clone> Replication<T, L> {
     /// Looks at every change of the placement and of what the shards say, for ever.
     pub async fn run(self) {
@@ -73,10 +92,14 @@ impl<T: Wire, L: ControlLog + Clone> Replication<T, L> {
             let index = state.index();
             let heard: Vec<Arc<News>> =
                 news.iter_mut().map(|news| Arc::clone(&news.borrow_and_update())).collect();
+            while let Some(tried) = lanes.try_join_next() {
+                memory.tried(tried);
+            }
             self.open_lanes(&heard, &mut memory, &mut lanes);
-            let acted = self.decide(&heard, &mut memory).await;
-            if acted {
-                tokio::time::sleep(GATHER).await;
+            match self.decide(&heard, &mut memory).await {
+                Look::Nothing => {}
+                Look::Decided => tokio::time::sleep(GATHER).await,
+                Look::Refused => tokio::time::sleep(PROPOSE_AGAIN_AFTER).await,
             }
             if state.index() != index {
                 continue;
@@ -85,11 +108,7 @@ impl<T: Wire, L: ControlLog + Clone> Replication<T, L> {
             tokio::select! {
                 _ = changed => {}
                 _ = state.wait_for(index + 1, LOOK_EVERY) => {}
-                Some(tried) = lanes.join_next() => {
-                    if let Ok(tried) = tried {
-                        memory.opening.remove(&tried);
-                    }
-                }
+                Some(tried) = lanes.join_next() => memory.tried(tried),
             }
         }
     }
@@ -134,8 +153,8 @@ impl<T: Wire, L: ControlLog + Clone> Replication<T, L> {
         }
     }
 
-    /// One look: proposes what is to be decided; whether anything was.
-    async fn decide(&self, heard: &[Arc<News>], memory: &mut Memory) -> bool {
+    /// One look: proposes what is to be decided.
+    async fn decide(&self, heard: &[Arc<News>], memory: &mut Memory) -> Look {
         if !memory.unsure.is_empty() {
             return self.make_sure(memory).await;
         }
@@ -152,54 +171,55 @@ impl<T: Wire, L: ControlLog + Clone> Replication<T, L> {
             .collect();
         let view = self.log.state().view();
         let changes = balance::proposals(view.placement(), self.me, &found);
-        let mut acted = !changes.is_empty();
-        if acted {
+        let mut look = Look::Nothing;
+        if !changes.is_empty() {
             let drops = changes.iter().filter_map(|change| match change.what {
                 What::Drop(node) => Some((change.partition, node)),
                 _ => None,
             });
             memory.dropped.extend(drops.map(|copy| (copy, now)));
-            // Whatever became of it, the next look sees.
-            drop(self.propose(changes).await);
+            // What became of it, the next look sees.
+            look = match self.propose(changes).await {
+                Outcome::Committed { .. } => Look::Decided,
+                Outcome::Refused { .. } | Outcome::Unknown(_) => Look::Refused,
+            };
         }
         let view = self.log.state().view();
         let switches = balance::switches(view.placement(), self.me);
-        if !switches.is_empty() {
-            acted = true;
-            self.switch(switches, memory).await;
+        if !switches.is_empty() && self.switch(switches, memory).await {
+            look = Look::Decided;
         }
-        acted
+        look
     }
 
     /// Freezes partitions, waits until all that they took is confirmed, and lets the log switch
-    /// their owner.
-    async fn switch(&self, wanted: Vec<Change>, memory: &mut Memory) {
+    /// their owner; whether any was switched.
+    async fn switch(&self, wanted: Vec<Change>, memory: &mut Memory) -> bool {
         let frozen = self.freeze(wanted.iter().map(|change| change.partition).collect()).await;
         let changes: Vec<Change> =
             wanted.into_iter().filter(|change| frozen.contains(&change.partition)).collect();
         if changes.is_empty() {
-            return;
+            return false;
         }
-        match self.propose(changes.clone()).await {
+        let outcome = self.propose(changes.clone()).await;
+        match outcome {
             Outcome::Committed { .. } | Outcome::Refused { .. } => self.thaw(&changes),
             Outcome::Unknown(_) => memory.unsure = changes,
         }
+        matches!(outcome, Outcome::Committed { .. })
     }
 
     /// A switch may or may not have happened, or may happen yet. A new epoch of the partitions
     /// makes sure that it does not happen later, when they take ticks again.
-    async fn make_sure(&self, memory: &mut Memory) -> bool {
+    async fn make_sure(&self, memory: &mut Memory) -> Look {
         let renew = |change: &Change| Change { what: What::Renew, ..*change };
         let changes = memory.unsure.iter().map(renew).collect();
         match self.propose(changes).await {
             Outcome::Committed { .. } | Outcome::Refused { why: Reason::Topology(_), .. } => {
                 self.thaw(&core::mem::take(&mut memory.unsure));
-                true
+                Look::Decided
             }
-            Outcome::Refused { .. } | Outcome::Unknown(_) => {
-                tokio::time::sleep(OPEN_AGAIN_AFTER).await;
-                true
-            }
+            Outcome::Refused { .. } | Outcome::Unknown(_) => Look::Refused,
         }
     }
 
