@@ -185,8 +185,9 @@ impl<L: PeerLink> Unstarted<L> {
         let core = openraft::Raft::build(id, Arc::new(config), net, self.store.clone(), machine)
             .await
             .map_err(|error| LogError::Consensus(error.to_string()))?;
-        // It is new, so nobody else has set it.
-        let _ = wire.metrics.set(core.metrics());
+        if wire.metrics.set(core.metrics()).is_err() {
+            return Err(LogError::Consensus("started twice".into()));
+        }
         replaying.store(false, Ordering::Relaxed);
         core.run();
         Ok(Arc::new(Raft {
