@@ -2,8 +2,8 @@
 //! checked after each, and the view of every index kept.
 //!
 //! Nothing is decided here that production's log would not decide. Half of the schedules begin with
-//! a cluster that has just formed, whose copies are still to be filled; for the others every copy is
-//! put in place by hand.
+//! a cluster that has just formed, whose copies are still to be filled; for the others every copy
+//! is put in place by hand.
 
 use super::rng::Rng;
 use std::sync::Arc;

@@ -1,14 +1,14 @@
 //! The operator and the log's messages: who is declared dead, who takes over, and when each node
 //! and producer hears of it.
 //!
-//! It stands for the failure detector. It errs: it accuses who is only paused, or nobody at all. One
-//! thing it is kept from, because nothing is promised then: with two or more copies it never takes
-//! the last in-sync copy of a partition away, nor does a crash.
+//! It stands for the failure detector. It errs: it accuses who is only paused, or nobody at all.
+//! One thing it is kept from, because nothing is promised then: with two or more copies it never
+//! takes the last in-sync copy of a partition away, nor does a crash.
 
 use super::log::join;
 use super::transport::Party;
 use super::world::{Event, World};
-use zepto_core::topology::{Applied, Command, Event as Happened, MemberState};
+use zepto_core::topology::{Applied, Change, Command, Event as Happened, MemberState, What};
 use zepto_core::{Incarnation, NodeId, PartitionId};
 
 impl World {
@@ -185,9 +185,24 @@ impl World {
         }
     }
 
-    /// Whether an entry leaves every partition a sound copy.
+    /// Whether an entry leaves every partition a sound copy. An owner that drops a copy and is lost
+    /// before the log hears of it would take the last one along: two losses within a repair. Such
+    /// a proposal is lost with who made it.
     fn is_harmless(&self, command: &Command) -> bool {
         match command {
+            Command::Change { node, changes, .. } if !self.is_sound(*node) => {
+                let drops = |change: &Change| match change.what {
+                    What::Drop(dropped) => Some((change.partition, dropped)),
+                    _ => None,
+                };
+                changes.iter().filter_map(drops).all(|(partition, dropped)| {
+                    let assignment = self.log.placement().assignment(partition);
+                    assignment.is_none_or(|assignment| {
+                        let mut others = assignment.in_sync().filter(|other| *other != dropped);
+                        others.any(|other| self.is_sound(other))
+                    })
+                })
+            }
             Command::Bury { node, incarnation } => {
                 let member = self.log.placement().member(*node);
                 let current = member.is_some_and(|member| member.incarnation == *incarnation);

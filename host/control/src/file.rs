@@ -1,8 +1,8 @@
-//! The file beneath the log: a redb database that is made whole or not at all, is opened only by whoever
-//! knows its format, and is written in durable transactions.
+//! The file beneath the log: a redb database that is made whole or not at all, is opened only by
+//! whoever knows its format, and is written in durable transactions.
 //!
-//! Nothing is repaired here. After a crash redb goes back to its last durable transaction by itself:
-//! that loses nothing that was answered.
+//! Nothing is repaired here. After a crash redb goes back to its last durable transaction by
+//! itself: that loses nothing that was answered.
 
 use redb::{Builder, Database, Durability, ReadableDatabase, TableDefinition};
 use std::fs;

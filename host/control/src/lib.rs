@@ -7,8 +7,9 @@
 //!
 //! * [`state`]: the applied topology of this node, and its one writer.
 //! * [`entry`]: the bytes of an entry, the format of the log on disk and on the wire.
-//! * [`raft`]: the log, which voters agree upon, each with an fsynced file of its own. One node alone is
-//!   one voter; every node that is no voter follows with a file of its own too, ready to become one.
+//! * [`raft`]: the log, which voters agree upon, each with an fsynced file of its own. One node
+//!   alone is one voter; every node that is no voter follows with a file of its own too, ready to
+//!   become one.
 //! * [`datadir`]: the directory that says which node of which cluster this is.
 //!
 //! # The contract
@@ -23,8 +24,8 @@
 //!   will. Unknown may have been committed, or may be later: read the state before proposing again.
 //! * **C3** Applying is deterministic: equal index means equal topology hash. Both are read
 //!   together, as a [`Position`].
-//! * **C4** A node's index never goes back while it runs. A restarted [`raft::Raft`] begins with what
-//!   its file notes as committed, and is where it was when [`raft::Raft::recovered`] returns.
+//! * **C4** A node's index never goes back while it runs. A restarted [`raft::Raft`] begins with
+//!   what its file notes as committed, and is where it was when [`raft::Raft::recovered`] returns.
 //! * **C5** [`ControlLog::read_barrier`] returns an index that is at least that of every entry
 //!   committed before the call, and the node's [`State`] has applied it.
 //! * **C6** No progress without a majority of the voters, and no loss of safety ever.

@@ -54,7 +54,7 @@ pub struct Sequences {
     seen: Nanos,
     /// Lanes that have the producer bound now.
     lanes: u32,
-    /// Which lane speaks for the producer: the one that introduced it last.
+    /// Which lane speaks for the producer: the latest that introduced it.
     session: u32,
     pages: Vec<Option<Box<[u64; PAGE]>>>,
 }
@@ -65,17 +65,17 @@ impl Sequences {
         self.producer
     }
 
-    /// A lane from the producer itself begins; its ticks carry the session that is returned. What
-    /// still comes over an earlier lane, which the producer has given up, is no longer its word.
-    pub fn begin_session(&mut self) -> u32 {
-        self.session = self.session.wrapping_add(1);
-        self.session
+    /// A lane from the producer itself introduces it. Lanes are numbered as they were opened: what
+    /// still comes over an earlier one, which the producer has given up, is no longer its word,
+    /// even if it is the introduction.
+    pub fn begin_session(&mut self, lane: u32) {
+        self.session = self.session.max(lane);
     }
 
     /// Whether a lane still speaks for the producer.
     #[inline]
-    pub fn speaks(&self, session: u32) -> bool {
-        self.session == session
+    pub fn speaks(&self, lane: u32) -> bool {
+        self.session == lane
     }
 
     /// The last accepted sequence in a partition; zero when there was none.

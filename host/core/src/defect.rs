@@ -34,6 +34,16 @@ pub enum Defect {
     CountedBeforeFull,
     /// Rows of an earlier fill, over another lane, are taken into the present one.
     OldFillAccepted,
+    /// Rows of a copy are numbered as they come, not as their owner numbered them.
+    CopyWithoutIdentity,
+    /// What a repair brings is appended to a copy that has it already.
+    RepairAppendsTwice,
+    /// A copy knows of ticks whose rows have not come yet.
+    DedupeAheadOfContent,
+    /// Who is promoted takes what it has acknowledged for what all have.
+    AcknowledgedIsSettled,
+    /// A copy that comes to be in sync is taken to have what was sent before it was on the route.
+    AdmittedWithoutDoubt,
 }
 
 impl Defect {
@@ -53,6 +63,11 @@ impl Defect {
         Self::LostLaneCountsAsTaken,
         Self::CountedBeforeFull,
         Self::OldFillAccepted,
+        Self::CopyWithoutIdentity,
+        Self::RepairAppendsTwice,
+        Self::DedupeAheadOfContent,
+        Self::AcknowledgedIsSettled,
+        Self::AdmittedWithoutDoubt,
     ];
 
     /// Whether this defect is switched on in this thread.

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | bind producer | 1 | 0: producer index, 1: producer id |
 //! | bind partition | 2 | 0: partition, 1: epoch, 2: next sequence |
-//! | begin fill | 3 | 0: partition, 1: epoch, 2: next sequence, 4: first unsettled sequence, 5: keep |
+//! | begin fill | 3 | 0: partition, 1: epoch, 2: next sequence, 4: first unsettled, 5: keep |
 //! | accepted | 4 | 0: producer index, 1: partition, 2: its last sequence there |
 //! | rows | 5 | 0: partition, 1: how many, 2: digest |
 //! | filled | 6 | 0: partition, 1: rows in all |

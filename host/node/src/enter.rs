@@ -1,5 +1,5 @@
-//! How a starting node comes to its log: it goes on with its own file, bootstraps a cluster, or joins
-//! one.
+//! How a starting node comes to its log: it goes on with its own file, bootstraps a cluster, or
+//! joins one.
 
 use crate::config::Config;
 use crate::join::{self, Membership};

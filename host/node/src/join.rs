@@ -1,5 +1,5 @@
-//! How a node becomes a member: it asks somebody where the log is led, and the leader lets it in: as
-//! a peer of the log first, so that it learns what is decided, and then as a member.
+//! How a node becomes a member: it asks somebody where the log is led, and the leader lets it in:
+//! as a peer of the log first, so that it learns what is decided, and then as a member.
 //!
 //! One text id is one living node. A newcomer with the id of a member that still answers is
 //! refused; one whose predecessor is gone takes its place as a new incarnation.

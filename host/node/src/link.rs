@@ -1,5 +1,5 @@
-//! The way of consensus to its peers, over RPC connections of its own: whatever else goes between two
-//! nodes does not hold it up.
+//! The way of consensus to its peers, over RPC connections of its own: whatever else goes between
+//! two nodes does not hold it up.
 
 use core::time::Duration;
 use std::sync::Arc;

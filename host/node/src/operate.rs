@@ -1,5 +1,5 @@
-//! What an operator asks for becomes an entry of the log; what cannot be done is refused with what to
-//! do about it.
+//! What an operator asks for becomes an entry of the log; what cannot be done is refused with what
+//! to do about it.
 
 use crate::join::refusal_of;
 use crate::link::Log;

@@ -32,7 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(5);
 /// Pause before a lane that could not be opened is tried again.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// Pause between two proposals to drop the same copy: one that cannot be kept must not fill the log.
+/// Pause between two proposals to drop the same copy: one that cannot be kept must not fill the
+/// log.
 const DROP_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The task.

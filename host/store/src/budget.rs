@@ -55,6 +55,11 @@ impl Budget {
         self.give_back(bytes);
     }
 
+    /// Bytes that can be taken.
+    pub(crate) fn left(&self) -> u64 {
+        self.max.saturating_sub(self.used())
+    }
+
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Relaxed)
     }

@@ -127,6 +127,28 @@ impl Store {
         Ok(())
     }
 
+    /// Whether so many rows of each of these series, of which none is named twice, can be backfilled
+    /// for certain. Series that are not there yet are made.
+    ///
+    /// # Errors
+    /// `Full`, when they may not find room; what [`backfill`](Self::backfill) says of a series.
+    pub fn ensure_room(
+        &mut self,
+        rows: impl IntoIterator<Item = ((u16, u32), usize)>,
+    ) -> Result<(), StoreError> {
+        let mut bytes = 0;
+        for ((table, symbol), rows) in rows {
+            let index = self.create_series(table, symbol)?.0 as usize;
+            // Whatever is staged may have to move into columns too.
+            let staged = self.cursors[index].staged as usize;
+            if staged + rows > STAGED_ROWS {
+                bytes += self.tails[index].bytes_for(staged + rows);
+            }
+        }
+        let fits = bytes as u64 <= self.shared.budget.left();
+        self.count_refusal(if fits { Ok(()) } else { Err(StoreError::Full) })
+    }
+
     /// The partition gives this sequence next: all rows below it are there. It must be above that
     /// of all its rows.
     ///
@@ -219,6 +241,45 @@ mod tests {
             source.publish();
             assert_eq!(contents(&copied), contents(&reader));
         }
+    }
+
+    #[test]
+    fn what_was_said_to_fit_fits() {
+        let (mut fitted, mut refused) = (0, 0);
+        for bytes_max in (8_000..60_000).step_by(1_777) {
+            for before in [0, 5, 100, 300] {
+                let retention = Retention::default();
+                let config = StoreConfig { partition_bits: 1, bytes_max, retention };
+                let (mut store, _reader) = crate::open(config).unwrap();
+                if store.open_partition(P, Epoch(1), 1).is_err() {
+                    continue;
+                }
+                let symbols = symbols();
+                let row = |n: u64| Tick {
+                    sequence: n,
+                    flags: 1,
+                    receive_time_ns: n,
+                    ..tick(symbols[n as usize % symbols.len()], n)
+                };
+                if (1..=before).any(|n| store.backfill(&row(n)).is_err()) {
+                    continue;
+                }
+                let rows: Vec<Tick> = (before + 1..before + 150).map(row).collect();
+                let of = |symbol| rows.iter().filter(|row| row.symbol == symbol).count();
+                let counts = symbols.iter().map(|symbol| ((0, *symbol), of(*symbol)));
+                match store.ensure_room(counts) {
+                    Ok(()) => {
+                        rows.iter().for_each(|row| store.backfill(row).unwrap());
+                        fitted += 1;
+                    }
+                    Err(error) => {
+                        assert_eq!(error, StoreError::Full);
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        assert!(fitted > 10 && refused > 10, "{fitted} fitted, {refused} were refused");
     }
 
     #[test]

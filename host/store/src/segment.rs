@@ -99,6 +99,13 @@ unsafe impl Send for SegmentWriter {}
 // SAFETY: through a shared reference nothing is written to the columns.
 unsafe impl Sync for SegmentWriter {}
 
+/// Bytes of a segment for so many rows, with every column there is.
+pub(crate) const fn most_bytes(rows_max: usize) -> usize {
+    let words = OPTIONAL_WORDS.len() * Block::bytes_for(size_of::<u64>() * rows_max);
+    let flags = Block::bytes_for(rows_max);
+    OVERHEAD_BYTES + Block::bytes_for(BLOCK_ROW_BYTES * rows_max) + words + flags
+}
+
 impl SegmentWriter {
     /// An empty segment for `rows_max` rows, a power of two within the limits, whose first row
     /// has `first_sequence`. `Full` if the budget or the allocator does not allow it.
@@ -152,6 +159,16 @@ impl SegmentWriter {
     /// Bytes charged for the segment.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Rows that find room yet.
+    pub(crate) fn room(&self) -> usize {
+        (self.rows_max - self.len) as usize
+    }
+
+    /// Bytes that the segment may yet be charged for: the columns it has not got.
+    pub(crate) fn bytes_to_come(&self) -> usize {
+        most_bytes(self.rows_max as usize).saturating_sub(self.bytes)
     }
 
     /// Adds as many of the staged rows `from..` as there is room for, in their order. Returns

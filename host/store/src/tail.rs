@@ -8,7 +8,7 @@ use crate::StoreError;
 use crate::budget::Budget;
 use crate::pause::pause;
 use crate::row::SEQUENCE;
-use crate::segment::{Pushed, SegmentWriter};
+use crate::segment::{Pushed, SegmentWriter, most_bytes};
 use crate::series::Series;
 use crate::staging::Staging;
 
@@ -72,6 +72,21 @@ impl Tail {
         self.moved += pushed.count as u32;
         pause();
         series.staging.moved(series.staging.word(self.moved as usize - 1, SEQUENCE) + 1);
+    }
+
+    /// Bytes that so many further rows may take, at most, whatever columns they need.
+    pub(crate) fn bytes_for(&self, mut rows: usize) -> usize {
+        let writer = self.writer.as_ref();
+        let mut bytes = writer.map_or(0, SegmentWriter::bytes_to_come);
+        let mut kept = self.rows;
+        let mut room = writer.map_or(0, SegmentWriter::room);
+        while rows > room {
+            rows -= room;
+            kept += room as u64;
+            room = segment_rows(kept);
+            bytes += most_bytes(room);
+        }
+        bytes
     }
 
     /// Bytes of the listed segments.

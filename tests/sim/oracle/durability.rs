@@ -2,8 +2,8 @@
 //! replica by then, and in as many nodes as copies are declared; and it is readable at the final
 //! owner, content and all.
 //!
-//! With one copy a crash may lose what was acknowledged; then only the first half is checked. What a
-//! node took when it was the owner itself is not seen here, so former owners are not asked.
+//! With one copy a crash may lose what was acknowledged; then only the first half is checked. What
+//! a node took when it was the owner itself is not seen here, so former owners are not asked.
 
 use super::{Content, Oracle, Verdict, ensure, name};
 use crate::sim::feeder::tick_of;

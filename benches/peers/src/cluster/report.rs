@@ -11,10 +11,12 @@ Same machine, same two cores for all processes and the producers, same run, in t
 started empty for every measurement; the same 64 bytes per tick; no persistence but where files are
 named. Acknowledged: with one copy the owner has it, which is less than any peer promises; with two
 its replica has it too; with WAIT 1 the replica has it; with R3 a majority of three. Peers have
-the batch or window that was best for them, their connection leads to the server that takes the tick,
-and their producers sleep until they are answered. What arrived was counted after every measurement.
+the batch or window that was best for them, their connection leads to the server that takes the
+tick, and their producers sleep until they are answered. What arrived was counted after every
+measurement.
 Latency: an open loop at a fixed rate by one producer, which either spins and yields or sleeps up to
-50 us; from the moment a tick was handed over to its acknowledgement, and from the moment it was due.
+50 us; from the moment a tick was handed over to its acknowledgement, and from the moment it was
+due.
 A peer that does not sustain the rate gets the highest part of its own throughput that it does.";
 
 /// Share of the cores that others may use while the machine counts as quiet.

@@ -1,3 +1,5 @@
+//! Tests of the choice of voters: every case of who is alive and who votes.
+
 use super::*;
 use proptest::prelude::*;
 

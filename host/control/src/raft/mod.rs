@@ -8,7 +8,8 @@
 //!   itself (a leader's first entry, memberships) is passed over and has an index all the same.
 //! * A voter is its file. A file that is lost comes back as another voter, with another id, that
 //!   has to be admitted; messages to the old one are refused, so no vote is given twice.
-//! * A change of membership ends as an [`Outcome`](crate::Outcome), like a proposal: it, too, can be unknown.
+//! * A change of membership ends as an [`Outcome`](crate::Outcome), like a proposal: it, too, can
+//!   be unknown.
 //!
 //! What happens when...
 //! * ...the disk fails, or an entry cannot be applied: this node's consensus ends, and says so in

@@ -1,3 +1,5 @@
+//! Tests of snapshots: what is written is read back, and what is damaged is refused.
+
 use super::*;
 use crate::entry;
 use crate::testing::{activate, bootstrap, intern, join};
@@ -61,7 +63,9 @@ fn damage_is_seen() {
 proptest! {
     #[test]
     fn what_is_forged_is_a_topology_or_an_error(
-        at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<prop::sample::Index>(),
     ) {
         let mut bytes = encode(&topology()).unwrap();
         let at = HEAD + at.index(bytes.len() - HEAD);

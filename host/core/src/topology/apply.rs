@@ -44,8 +44,8 @@ impl Topology {
         }
     }
 
-    /// Passes over the entry with the next index: one that consensus keeps for itself, such as a new
-    /// leader's first. It changes nothing but the index, and the hash with it.
+    /// Passes over the entry with the next index: one that consensus keeps for itself, such as a
+    /// new leader's first. It changes nothing but the index, and the hash with it.
     pub fn pass(&mut self, index: u64) {
         debug_assert_eq!(index, self.placement.index + 1, "the log has no gaps");
         self.placement.index = index;

@@ -64,7 +64,8 @@ impl Placement {
         }
         rule(assignment.owner().is_some() || all.is_empty(), || "copies, but no owner".into())?;
         let there = |node: &NodeId| self.member(*node).is_some_and(Member::takes_part);
-        // The last in-sync member may be gone: then the partition is offline, and nothing is filled.
+        // The last in-sync member may be gone: then the partition is offline, and nothing is
+        // filled.
         rule(all.len() <= 1 || all.iter().all(there), || "a copy of who is not there".into())?;
         rule(all.len() <= usize::from(self.copies) + 2, || format!("{} copies", all.len()))?;
         let target = assignment.target;

@@ -69,8 +69,14 @@ impl<T: Transport> Shard<T> {
             {
                 self.ledger.counters.refused_lanes += 1;
             }
-            Command::Peer(receiver, terms) => self.peers.push(Inlet::new(receiver, terms)),
-            Command::Door(receiver, terms) => self.doors.push(Inlet::new(receiver, terms)),
+            Command::Peer(receiver, terms) => {
+                let number = self.next_number();
+                self.peers.push(Inlet::new(number, receiver, terms));
+            }
+            Command::Door(receiver, terms) => {
+                let number = self.next_number();
+                self.doors.push(Inlet::new(number, receiver, terms));
+            }
             Command::Source(receiver, terms) => {
                 let from = self.origin(&terms);
                 self.sources.push(Source::new(from, receiver, terms.hung_up));
@@ -97,7 +103,12 @@ impl<T: Transport> Shard<T> {
     }
 
     fn origin(&mut self, terms: &SourceTerms) -> Origin {
-        self.sources_seen += 1;
-        Origin { number: self.sources_seen, node: terms.node, incarnation: terms.incarnation }
+        let number = self.next_number();
+        Origin { number, node: terms.node, incarnation: terms.incarnation }
+    }
+
+    fn next_number(&mut self) -> u32 {
+        self.lanes_seen += 1;
+        self.lanes_seen
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use zepto_core::PartitionId;
 use zepto_core::limits::FILL_WAITING_MAX;
-use zepto_core::slot::Slot;
+use zepto_core::slot::{self, Slot};
 
 /// A copy that is being filled.
 #[derive(Debug)]
@@ -36,6 +36,15 @@ impl Fill {
     pub fn new(lane: u32, next: u64, kept: u64, unsettled: u64) -> Self {
         let (waiting, accepted) = (Vec::new(), BTreeMap::new());
         Self { lane, start: next, kept, unsettled, next, rows: 0, waiting, accepted }
+    }
+
+    /// How many rows wait, by table and symbol.
+    pub fn waiting_rows(&self) -> BTreeMap<(u16, u32), usize> {
+        let mut rows = BTreeMap::new();
+        for row in &self.waiting {
+            *rows.entry(slot::series_of(row)).or_default() += 1;
+        }
+        rows
     }
 }
 

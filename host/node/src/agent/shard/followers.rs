@@ -160,7 +160,8 @@ impl<T: Transport> Followers<T> {
 
     /// Whether a copy there has not confirmed yet all that it was found to miss.
     fn is_open(&self, partition: PartitionId, to: Destination) -> bool {
-        self.lanes.iter().any(|lane| lane.to == to && lane.filler.is_open(partition))
+        let open = |lane: &Lane<T>| lane.to == to && lane.filler.is_open(partition);
+        self.lanes.iter().any(open) && !Defect::AdmittedWithoutDoubt.planted()
     }
 
     /// A lane that was wanted is here.
@@ -502,7 +503,8 @@ impl<T: Transport> Followers<T> {
     }
 }
 
-/// Whether a member's copy of an owned partition is being filled, or in sync; `None` if it has none.
+/// Whether a member's copy of an owned partition is being filled, or in sync; `None` if it has
+/// none.
 fn is_filling(view: &View, me: NodeId, partition: PartitionId, node: NodeId) -> Option<bool> {
     let assignment = view.placement().assignment(partition)?;
     let mine = assignment.owner() == Some(me);

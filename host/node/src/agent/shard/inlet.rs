@@ -37,6 +37,8 @@ impl LaneEnd {
 }
 
 pub(super) struct Inlet<X: Transport> {
+    /// Higher than that of every lane that was opened before.
+    number: u32,
     lane: Receiver<X>,
     terms: LaneTerms,
     /// By the lane's producer index.
@@ -61,8 +63,9 @@ enum Step {
 }
 
 impl<X: Transport> Inlet<X> {
-    pub fn new(lane: Receiver<X>, terms: LaneTerms) -> Self {
-        Self { lane, terms, bound: Vec::new(), settling: Settling::default(), recheck: None }
+    pub fn new(number: u32, lane: Receiver<X>, terms: LaneTerms) -> Self {
+        let (bound, settling) = (Vec::new(), Settling::default());
+        Self { number, lane, terms, bound, settling, recheck: None }
     }
 
     pub fn set_parked(&mut self, parked: bool) {
@@ -195,8 +198,8 @@ impl<X: Transport> Inlet<X> {
         }
         // Without a place for it, its ticks are refused as an unknown producer's.
         self.bound[index] = ledger.producers.bind(producer, now).ok().and_then(|index| {
-            let session = ledger.producers.get_mut(index)?.begin_session();
-            Some(Bound { index, session })
+            ledger.producers.get_mut(index)?.begin_session(self.number);
+            Some(Bound { index, lane: self.number })
         });
         Ok(Step::Done)
     }

@@ -21,8 +21,8 @@ use zepto_store::{SeriesIndex, Store, StoreError};
 pub(super) struct Bound {
     /// The shard's index of the producer.
     pub index: u32,
-    /// Over once the producer opens another lane to this shard.
-    pub session: u32,
+    /// The lane that bound it; over once the producer has opened another one to this shard.
+    pub lane: u32,
 }
 
 /// How a tick was taken.
@@ -151,7 +151,7 @@ impl Ledger {
         let sequences = self.producers.get_mut(bound.index);
         // A lane that its producer has given up for another says nothing any more: the other may
         // already have been told that this tick is refused.
-        let sequences = sequences.filter(|sequences| sequences.speaks(bound.session));
+        let sequences = sequences.filter(|sequences| sequences.speaks(bound.lane));
         let sequences = sequences.ok_or(Refusal::UnknownProducer)?;
         let last = sequences.last(partition);
         match judge(last, slot::producer_of(slot).1) {
@@ -300,6 +300,11 @@ impl Ledger {
     ) -> Result<(), Refusal> {
         self.is_filled_by(partition, lane)?;
         let producer = producer.ok_or(Refusal::UnknownProducer)?;
+        if Defect::DedupeAheadOfContent.planted()
+            && let Some(sequences) = self.producers.get_mut(producer)
+        {
+            sequences.accept(partition, last);
+        }
         if let Some(fill) = self.fills.get_mut(partition) {
             fill.accepted.insert(producer, last);
         }
@@ -317,13 +322,21 @@ impl Ledger {
         }
         fill.rows += 1;
         self.counters.rows_filled += 1;
-        if slot[0] < fill.kept {
-            return true;
+        let mut row = *slot;
+        if Defect::CopyWithoutIdentity.planted() && fill.kept == 0 {
+            row[0] = fill.rows;
         }
-        if slot[0] >= fill.unsettled {
-            return self.fills.wait(partition, *slot);
+        if row[0] < fill.kept {
+            if !Defect::RepairAppendsTwice.planted() {
+                return true;
+            }
+            row[0] = fill.next;
+            fill.next += 1;
         }
-        self.store.backfill(&slot::tick_of(slot)).is_ok()
+        if row[0] >= fill.unsettled {
+            return self.fills.wait(partition, row);
+        }
+        self.store.backfill(&slot::tick_of(&row)).is_ok()
     }
 
     /// All rows of a copy have come: what waited takes its place behind them.
@@ -340,6 +353,11 @@ impl Ledger {
             return Err(Refusal::OutOfOrder);
         }
         let Some(mut fill) = self.fills.end(partition) else { return Err(Refusal::StaleEpoch) };
+        if fill.kept > 0 {
+            // A copy that may be in sync takes all of it or nothing: half of it cannot be undone,
+            // and without what it had, what is settled would have a copy less.
+            self.store.ensure_room(fill.waiting_rows()).map_err(|error| refusal(&error))?;
+        }
         fill.waiting.sort_by_key(|row| row[0]);
         for row in &fill.waiting {
             if let Err(error) = self.store.backfill(&slot::tick_of(row)) {
@@ -491,13 +509,7 @@ impl Ledger {
             (Outside | Replica | Filling, Filling) => {}
             (_, Filling) => self.close(partition),
             (Outside, _) => self.open(partition, epoch),
-            // What it took is confirmed everywhere: its copy is whole.
-            (Frozen, Replica) => self.renew(partition, epoch),
-            // An owner that became a replica may hold what never settled.
-            (Owner | Leader | Fenced, Replica) => {
-                self.close(partition);
-                self.open(partition, epoch);
-            }
+            (Owner | Leader | Fenced | Frozen, Replica) => self.demote(partition, epoch),
             // Who was filled may not have seen the view in which it came to be in sync.
             (Replica | Filling, Owner | Leader) => self.promote(partition, epoch),
             (Leader | Fenced | Frozen, Owner) => {
@@ -512,12 +524,27 @@ impl Ledger {
         self.standings[slot] = next;
     }
 
+    /// An owner that became an in-sync replica keeps what it has: it may be the owner again before
+    /// the new one has said a word. If it holds more than that one, which never settled, they differ
+    /// in length: the new owner finds that out before it takes a tick, and has the copy filled anew.
+    fn demote(&mut self, partition: PartitionId, epoch: Epoch) {
+        let unsettled = self.unsettled(partition);
+        self.floors.remove(&partition);
+        self.told.insert(partition, unsettled);
+        self.owners.remove(&partition);
+        self.renew(partition, epoch);
+    }
+
     /// What a promoted replica has is the truth now, all of it readable.
     fn promote(&mut self, partition: PartitionId, epoch: Epoch) {
         // A repair that was not finished brought nothing that was acknowledged.
         self.fills.end(partition);
         let end = self.store.next_sequence(partition).unwrap_or(1);
-        self.floors.insert(partition, self.inherited(partition, end));
+        let floor = match Defect::AcknowledgedIsSettled.planted() {
+            true => end,
+            false => self.inherited(partition, end),
+        };
+        self.floors.insert(partition, floor);
         self.told.remove(&partition);
         self.raise(partition, end);
         self.renew(partition, epoch);

@@ -89,8 +89,8 @@ pub struct Shard<T: Transport> {
     followers: Followers<T>,
     sources: Vec<Source<T>>,
     door_sources: Vec<Source<Heap>>,
-    /// Lanes from owners so far.
-    sources_seen: u32,
+    /// Lanes to this shard so far: each has a number, and so they have an order.
+    lanes_seen: u32,
     rounds: Rounds,
     commands: Commands<Command<T>>,
     expired: Nanos,
@@ -114,7 +114,7 @@ impl<T: Transport> Shard<T> {
             followers: Followers::new(identity),
             sources: Vec::new(),
             door_sources: Vec::new(),
-            sources_seen: 0,
+            lanes_seen: 0,
             rounds: Rounds::default(),
             commands,
             expired: Nanos(0),
