@@ -68,15 +68,16 @@ pub(crate) async fn ask_living(
 async fn silence(peers: &Peers, address: &str) -> ClientError {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        match peers.call(address, message::encode(&Request::Ping), ALIVE_WITHIN).await {
-            Err(
-                CallError::NotSent(
-                    NotSent::Deadline | NotSent::Unreachable { .. } | NotSent::Closed(_),
-                )
-                | CallError::Unknown(Unknown::Deadline | Unknown::ConnectionLost(_)),
-            ) => return ClientError::Unknown(format!("{address} is silent")),
-            // It answered, or this side is too busy to ask.
-            _ => {}
+        let asked = peers.call(address, message::encode(&Request::Ping), ALIVE_WITHIN).await;
+        // Any other outcome is an answer, or this side was too busy to ask.
+        if let Err(
+            CallError::NotSent(
+                NotSent::Deadline | NotSent::Unreachable { .. } | NotSent::Closed(_),
+            )
+            | CallError::Unknown(Unknown::Deadline | Unknown::ConnectionLost(_)),
+        ) = asked
+        {
+            return ClientError::Unknown(format!("{address} is silent"));
         }
     }
 }

@@ -316,7 +316,9 @@ impl Pump<'_> {
         if self.gauges.is_stopped() {
             return Err(PumpError::Stopped);
         }
-        let (settled, now) = (self.producer.account().settled, self.producer.now());
+        let (account, now) = (self.producer.account(), self.producer.now());
+        tracing::debug!(row = self.row, ?account, "waiting");
+        let settled = account.settled;
         self.gauges.settled.store(settled, Ordering::Relaxed);
         if settled != self.progress.settled {
             self.progress = Progress { settled, at: now };

@@ -104,6 +104,8 @@ pub struct Producer<L: Lanes> {
     /// Partitions that are stopped, with what waits for them.
     parked: BTreeMap<PartitionId, Parked>,
     parked_count: usize,
+    /// While a lane is polled: partitions that it refused for now, with the first index of each.
+    postponed: BTreeMap<PartitionId, u64>,
     symbols: u32,
     now: Nanos,
     account: Account,
@@ -128,6 +130,7 @@ impl<L: Lanes> Producer<L> {
             sequences: vec![0; partitions],
             parked: BTreeMap::new(),
             parked_count: 0,
+            postponed: BTreeMap::new(),
             symbols: 0,
             now: Nanos(0),
             account: Account::default(),
@@ -353,24 +356,25 @@ impl<L: Lanes> Producer<L> {
     fn poll_outlet(&mut self, index: usize) -> u64 {
         let Some(mut outlet) = self.outlets[index].take() else { return 0 };
         let mut refused = 0;
-        let mut observer = self.observer.take();
-        let polled = outlet.poll(&mut observer, |outlet, verdict| {
+        let heard = outlet.hear(|outlet, verdict| {
             refused += 1;
             self.judge(outlet, index as u16, verdict);
         });
-        self.observer = observer;
+        self.take_postponed(&mut outlet, index as u16);
+        let settled = heard.map(|cursors| outlet.release(cursors, &mut self.observer));
         let over = outlet.is_hung_up();
         self.outlets[index] = Some(outlet);
-        match polled {
-            Ok(settled) => self.account.settled += settled,
+        match settled {
+            Ok(settled) => {
+                self.account.settled += settled;
+                if over && settled == 0 && refused == 0 {
+                    return self.abandon(index);
+                }
+                refused + settled
+            }
             // A lane that lies is as good as none.
-            Err(_corrupt) => return refused + self.abandon(index),
+            Err(_corrupt) => refused + self.abandon(index),
         }
-        let settled = polled.unwrap_or(0);
-        if over && settled == 0 && refused == 0 {
-            return self.abandon(index);
-        }
-        refused + settled
     }
 
     /// One tick was refused.
@@ -379,28 +383,16 @@ impl<L: Lanes> Producer<L> {
         let (table, symbol) = slot::series_of(&tick);
         let partition = self.installed.route(table, symbol).partition;
         self.lane_of[partition.0 as usize] = NO_LANE;
-        let parked = self.parked.entry(partition).or_default();
+        if self.postponed.contains_key(&partition) {
+            // It comes along with the first of them.
+            return;
+        }
         if is_for_later(reason) {
-            // All later ones of the partition are refused as a gap: they come along, in order.
-            let mut taken = Vec::new();
-            outlet.take_back(index, |slot| {
-                let (table, symbol) = slot::series_of(slot);
-                let same = self.installed.route(table, symbol).partition == partition;
-                if same {
-                    taken.push(*slot);
-                }
-                same
-            });
-            self.parked_count += taken.len();
-            parked.put_back(taken);
-            // Earlier ones may still be on their way to a verdict here: nobody else gets to see the
-            // later ones before.
-            let until = parked.until.filter(|(old, _)| *old == lane).map_or(0, |(_, until)| until);
-            parked.until = Some((lane, until.max(index)));
-            parked.after = Some((self.now.after(RETRY_AFTER), self.installed.index()));
+            self.postponed.insert(partition, index);
             self.account.parked_for = Some(reason);
             return;
         }
+        let parked = self.parked.entry(partition).or_default();
         outlet.exclude(index);
         *self.account.refused.entry(reason).or_default() += 1;
         // The ones behind it are refused as a gap, so its number is free again once they are.
@@ -416,18 +408,48 @@ impl<L: Lanes> Producer<L> {
         parked.until = Some((lane, outlet.head()));
     }
 
+    /// Takes back what was refused for now, with all later ones of the partition, which are refused
+    /// as a gap: they come along, in order. All partitions in one pass: when a node dies, many are
+    /// refused at once, and the window is long.
+    fn take_postponed(&mut self, outlet: &mut Outlet<L::Transport>, lane: u16) {
+        let Some(from) = self.postponed.values().min().copied() else { return };
+        let postponed = core::mem::take(&mut self.postponed);
+        let mut back: BTreeMap<PartitionId, Vec<Slot>> = BTreeMap::new();
+        outlet.take_back(from, |index, slot| {
+            let (table, symbol) = slot::series_of(slot);
+            let partition = self.installed.route(table, symbol).partition;
+            let taken = postponed.get(&partition).is_some_and(|first| index >= *first);
+            if taken {
+                back.entry(partition).or_default().push(*slot);
+            }
+            taken
+        });
+        for (partition, first) in postponed {
+            let taken = back.remove(&partition).unwrap_or_default();
+            self.parked_count += taken.len();
+            let parked = self.parked.entry(partition).or_default();
+            parked.put_back(taken);
+            // Earlier ones may still be on their way to a verdict here: nobody else gets to see the
+            // later ones before.
+            let until = parked.until.filter(|(old, _)| *old == lane).map_or(0, |(_, until)| until);
+            parked.until = Some((lane, until.max(first)));
+            parked.after = Some((self.now.after(RETRY_AFTER), self.installed.index()));
+        }
+    }
+
     /// A lane is over: what it had not settled goes elsewhere.
     fn abandon(&mut self, index: usize) -> u64 {
         let Some(mut outlet) = self.outlets[index].take() else { return 0 };
         let mut refused = Vec::new();
-        if let Ok(settled) = outlet.poll(&mut self.observer, |outlet, verdict| {
+        let heard = outlet.hear(|outlet, verdict| {
             outlet.exclude(verdict.index);
             refused.push(verdict);
-        }) {
-            self.account.settled += settled;
+        });
+        if let Ok(cursors) = heard {
+            self.account.settled += outlet.release(cursors, &mut self.observer);
         }
         let mut rest: Vec<Slot> = refused.into_iter().map(|verdict| verdict.tick).collect();
-        outlet.take_back(0, |slot| {
+        outlet.take_back(0, |_, slot| {
             rest.push(*slot);
             true
         });

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use zepto_core::slot::{self, Control, Slot};
 use zepto_core::view::Destination;
 use zepto_core::{Incarnation, ProducerId, Refusal};
-use zepto_transport::{Full, LaneError, Transport};
+use zepto_transport::{Cursors, Full, LaneError, Transport};
 
 /// Rings the receiver's bell.
 pub type Ring = Box<dyn Fn() + Send>;
@@ -79,14 +79,12 @@ impl<T: Transport> Outlet<T> {
         }
     }
 
-    /// Reads cursors and refusals. Every refusal goes to `refused` before its slot is given free;
-    /// slots that are excluded already are not told again. Then every tick that settled goes to
-    /// `observer`, if there is one. Returns how many those are.
-    pub fn poll(
+    /// Reads cursors and refusals. Every refusal goes to `refused`; slots that are excluded already
+    /// are not told again. Nothing is given free before [`Outlet::release`].
+    pub fn hear(
         &mut self,
-        observer: &mut Option<Observer>,
         mut refused: impl FnMut(&mut Self, Verdict),
-    ) -> Result<u64, LaneError> {
+    ) -> Result<Cursors, LaneError> {
         // Cursors first: whatever they pass was refused before.
         let cursors = self.link.poll()?;
         while let Some(range) = self.link.next_refusal()? {
@@ -99,6 +97,12 @@ impl<T: Transport> Outlet<T> {
                 }
             }
         }
+        Ok(cursors)
+    }
+
+    /// Gives free what is final, once all that was refused of it is taken out. Every tick that
+    /// settled goes to `observer`, if there is one. Returns how many those are.
+    pub fn release(&mut self, cursors: Cursors, observer: &mut Option<Observer>) -> u64 {
         self.settled = cursors.settled;
         let before = self.link.released();
         if let Some(observer) = observer {
@@ -108,7 +112,7 @@ impl<T: Transport> Outlet<T> {
         let kept = self.excluded.split_off(&cursors.settled);
         let excluded = core::mem::replace(&mut self.excluded, kept).len() as u64;
         self.link.release(cursors.settled);
-        Ok(cursors.settled - before - excluded)
+        cursors.settled - before - excluded
     }
 
     /// Takes a slot out of this lane's account.
@@ -117,12 +121,12 @@ impl<T: Transport> Outlet<T> {
     }
 
     /// Ticks from an index on that still count for this lane, oldest first, and takes them out
-    /// when `take` says so.
-    pub fn take_back(&mut self, from: u64, mut take: impl FnMut(&Slot) -> bool) {
+    /// when `take` says so, which sees each with its index.
+    pub fn take_back(&mut self, from: u64, mut take: impl FnMut(u64, &Slot) -> bool) {
         let released = self.link.released();
         for index in from.max(released)..self.head() {
             let Some(slot) = self.slot(index) else { continue };
-            if !slot::is_control(&slot) && !self.excluded.contains(&index) && take(&slot) {
+            if !slot::is_control(&slot) && !self.excluded.contains(&index) && take(index, &slot) {
                 self.excluded.insert(index);
             }
         }

@@ -25,6 +25,9 @@ use crate::pump::{BATCH_ROWS, Sent};
 /// A tick that waited for so long was held up.
 const HELD_UP: Duration = Duration::from_millis(100);
 
+/// What took ticks so long after the death is worth a line of the log.
+const LATE: Duration = Duration::from_millis(500);
+
 /// What the producer's thread notes and the scenario reads.
 #[derive(Debug)]
 pub(super) struct Outage {
@@ -158,6 +161,9 @@ impl Outage {
             let waited = partition.acked.map(|acked| acked.saturating_sub(sent));
             if sent >= declared && waited.is_some_and(|waited| waited < HELD_UP) {
                 continue;
+            }
+            if partition.acked.is_none_or(|acked| acked > declared + LATE) {
+                tracing::debug!(?partition, "late");
             }
             measured.partitions += 1;
             measured.owned += usize::from(partition.is_owned);
