@@ -16,46 +16,16 @@ use super::Identity;
 use super::filler::Need;
 use super::lane::{Lane, Refused};
 use super::ledger::Ledger;
+use super::route::{Route, Targets, is_filling};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use zepto_client::producer::Opened;
 use zepto_core::defect::Defect;
-use zepto_core::limits::{COPIES_MAX, IN_SYNC_MAX};
 use zepto_core::slot::{self, Slot};
 use zepto_core::topology::{Change, What};
-use zepto_core::view::{Destination, View, shard_of};
+use zepto_core::view::{Destination, View};
 use zepto_core::{Epoch, Incarnation, NodeId, PartitionId, Refusal};
 use zepto_transport::Transport;
-
-const ROUTE_LANES: usize = IN_SYNC_MAX + COPIES_MAX;
-
-/// Where the ticks of a partition go, worked out ahead.
-#[derive(Clone, Copy)]
-struct Route {
-    /// Places in the list of lanes: to the in-sync replicas first.
-    lanes: [u16; ROUTE_LANES],
-    len: u8,
-    in_sync: u8,
-    /// Every in-sync replica has its lane and goes along.
-    whole: bool,
-    /// And there are as many copies as declared.
-    enough: bool,
-}
-
-impl Route {
-    const NONE: Self =
-        Self { lanes: [0; ROUTE_LANES], len: 0, in_sync: 0, whole: true, enough: true };
-
-    #[inline]
-    fn lanes(&self) -> &[u16] {
-        &self.lanes[..usize::from(self.len)]
-    }
-
-    fn add(&mut self, place: usize) {
-        self.lanes[usize::from(self.len)] = place as u16;
-        self.len += 1;
-    }
-}
 
 /// The lanes to this shard's replicas.
 pub(super) struct Followers<T: Transport> {
@@ -266,7 +236,7 @@ impl<T: Transport> Followers<T> {
                 None => slot.whole = false,
             }
         }
-        slot.in_sync = slot.len;
+        slot.end_in_sync();
         for (to, _) in targets.filling {
             let Some(place) = self.lanes.iter().position(|lane| lane.to == to) else { continue };
             if self.behind.contains_key(&(partition, to.node)) {
@@ -362,7 +332,7 @@ impl<T: Transport> Followers<T> {
     /// acknowledgement of what is returned. `None` if it cannot be asked now.
     pub fn ask(&mut self, partition: PartitionId, ledger: &Ledger) -> Option<Vec<(u32, u64)>> {
         let route = *self.route(partition);
-        let places = &route.lanes[..usize::from(route.in_sync)];
+        let places = route.in_sync_lanes();
         let has_room = |lane: &u16| self.lanes[usize::from(*lane)].has_room();
         if !route.whole || !places.iter().all(has_room) {
             return None;
@@ -392,7 +362,7 @@ impl<T: Transport> Followers<T> {
     /// everything that they were found to miss.
     pub fn is_sound(&self, partition: PartitionId) -> bool {
         let (route, copies) = (self.route(partition), self.copies);
-        let lanes = &route.lanes[..usize::from(route.in_sync)];
+        let lanes = route.in_sync_lanes();
         let done = |lane: &u16| !self.lanes[usize::from(*lane)].filler.knows(partition);
         route.whole && lanes.len() + 1 >= copies && lanes.iter().all(done)
     }
@@ -500,43 +470,5 @@ impl<T: Transport> Followers<T> {
     /// Whether a lane is there.
     pub fn has_lane(&self, number: u32) -> bool {
         self.lanes.iter().any(|lane| lane.number == number)
-    }
-}
-
-/// Whether a member's copy of an owned partition is being filled, or in sync; `None` if it has
-/// none.
-fn is_filling(view: &View, me: NodeId, partition: PartitionId, node: NodeId) -> Option<bool> {
-    let assignment = view.placement().assignment(partition)?;
-    let mine = assignment.owner() == Some(me);
-    let filling = assignment.is_filling(node);
-    (mine && (filling || assignment.holds(node))).then_some(filling)
-}
-
-/// The shards of a partition's other copies, where this shard is its owner.
-struct Targets {
-    in_sync: Vec<(Destination, Incarnation)>,
-    filling: Vec<(Destination, Incarnation)>,
-}
-
-impl Targets {
-    fn of(view: &View, me: Identity, partition: PartitionId) -> Option<Self> {
-        let placement = view.placement();
-        let assignment = placement.assignment(partition)?;
-        if assignment.owner() != Some(me.node) {
-            return None;
-        }
-        let member = placement.member(me.node)?;
-        if member.incarnation != me.incarnation || shard_of(partition, member.shards) != me.shard {
-            return None;
-        }
-        let target = |node| {
-            let member = placement.member(node)?;
-            let shard = shard_of(partition, member.shards);
-            Some((Destination { node: member.id, shard }, member.incarnation))
-        };
-        Some(Self {
-            in_sync: assignment.replicas().filter_map(target).collect(),
-            filling: assignment.filling().filter_map(target).collect(),
-        })
     }
 }

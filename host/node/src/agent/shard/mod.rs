@@ -29,6 +29,7 @@ mod inlet;
 mod lane;
 mod ledger;
 mod rounds;
+mod route;
 mod source;
 mod standing;
 
