@@ -17,7 +17,6 @@ use core::fmt;
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use zepto_core::limits::INTERN_BATCH_MAX;
-use zepto_core::refusals::Refusals;
 use zepto_core::topology::Placement;
 use zepto_core::{Incarnation, NodeId, PartitionId};
 
