@@ -223,9 +223,11 @@ impl World {
     }
 
     fn run_until_rest(&mut self, deadline: u64) -> Verdict {
-        while let Some(Reverse((at, _, EventBox(event)))) = self.queue.pop() {
+        while let Some(Reverse((at, number, EventBox(event)))) = self.queue.pop() {
             self.network.advance_to(at);
             if at > deadline {
+                // It has yet to happen, should this go on.
+                self.queue.push(Reverse((at, number, EventBox(event))));
                 // With stores that are too small for the copies, nothing may ever settle again.
                 return if self.is_small() { Ok(()) } else { self.unsettled() };
             }

@@ -383,8 +383,8 @@ impl<L: Lanes> Producer<L> {
         let (table, symbol) = slot::series_of(&tick);
         let partition = self.installed.route(table, symbol).partition;
         self.lane_of[partition.0 as usize] = NO_LANE;
-        if self.postponed.contains_key(&partition) {
-            // It comes along with the first of them.
+        if self.postponed.get(&partition).is_some_and(|first| index >= *first) {
+            // It comes along with the first of them. An owner may refuse an earlier one later.
             return;
         }
         if is_for_later(reason) {
