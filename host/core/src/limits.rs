@@ -26,6 +26,10 @@ pub const MOVES_MAX: usize = 1024;
 /// Ticks that one lane brings to copies which are being filled, and that wait there until what came
 /// before them has arrived: the unsettled ones first, at most two turns of a lane, then new ones.
 pub const FILL_WAITING_MAX: usize = 1 << 18;
+/// Time until a copy is begun again that had no room for its ticks; it doubles each time.
+pub const FILL_AGAIN_MS: u64 = 1;
+/// Longest time until such a copy is begun again.
+pub const FILL_AGAIN_MS_MAX: u64 = 1_000;
 /// Rows that an owner copies into one lane before it looks at the next.
 pub const FILL_BATCH: usize = 256;
 /// Virtual nodes of a node with weight 100 on the ring.

@@ -4,11 +4,13 @@
 
 use super::lane::Lane;
 use super::ledger::Ledger;
+use core::time::Duration;
 use std::collections::BTreeMap;
 use zepto_core::defect::Defect;
-use zepto_core::limits::{FILL_BATCH, FILL_WAITING_MAX};
+use zepto_core::limits::{FILL_AGAIN_MS, FILL_AGAIN_MS_MAX, FILL_BATCH, FILL_WAITING_MAX};
 use zepto_core::slot::{self, Control, Slot};
-use zepto_core::{Epoch, PartitionId};
+use zepto_core::time::Nanos;
+use zepto_core::{Epoch, PartitionId, Refusal};
 use zepto_store::PartitionCopy;
 use zepto_transport::Transport;
 
@@ -39,11 +41,22 @@ impl Need {
 /// The copies that one lane fills.
 #[derive(Debug, Default)]
 pub(super) struct Filler {
-    /// To be begun, once the partition's epoch is beyond this one.
-    wanted: BTreeMap<PartitionId, (Need, Epoch)>,
+    /// To be begun.
+    wanted: BTreeMap<PartitionId, Wanted>,
     jobs: BTreeMap<PartitionId, Job>,
+    /// How often in a row a copy had no room.
+    failures: BTreeMap<PartitionId, u32>,
     /// Ticks that wait at the replica until their copy is full.
     waiting: usize,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    need: Need,
+    /// Once the partition's epoch is beyond this one.
+    beyond: Epoch,
+    /// Not earlier.
+    from: Nanos,
 }
 
 #[derive(Debug)]
@@ -82,9 +95,9 @@ impl Filler {
         let mended = |partition: PartitionId, need: Need| {
             need == Need::Mend && is_filling(partition) == Some(false)
         };
-        for (partition, (need, _)) in &mut self.wanted {
-            if mended(*partition, *need) {
-                *need = Need::Repair;
+        for (partition, wanted) in &mut self.wanted {
+            if mended(*partition, wanted.need) {
+                wanted.need = Need::Repair;
             }
         }
         for (partition, job) in &mut self.jobs {
@@ -92,7 +105,8 @@ impl Filler {
                 job.need = Need::Repair;
             }
         }
-        self.wanted.retain(|partition, (need, _)| fits(*partition, *need));
+        self.wanted.retain(|partition, wanted| fits(*partition, wanted.need));
+        self.failures.retain(|partition, _| is_filling(*partition).is_some());
         let over = self.jobs.iter().filter(|(partition, job)| !fits(**partition, job.need));
         let over: Vec<PartitionId> = over.map(|(partition, _)| *partition).collect();
         over.into_iter().for_each(|partition| self.drop_job(partition));
@@ -102,7 +116,25 @@ impl Filler {
     /// beyond this one.
     pub fn want(&mut self, partition: PartitionId, need: Need, beyond: Epoch) {
         self.drop_job(partition);
-        self.wanted.insert(partition, (need, beyond));
+        self.wanted.insert(partition, Wanted { need, beyond, from: Nanos(0) });
+    }
+
+    /// A copy was refused, so it is begun again. One that had no room for it waits longer each time:
+    /// it will not have more of it a moment later.
+    pub fn want_again(&mut self, partition: PartitionId, need: Need, reason: Refusal, now: Nanos) {
+        self.drop_job(partition);
+        let from = match (self.wanted.remove(&partition), reason) {
+            // Another part of a story that was told already.
+            (Some(wanted), _) => wanted.from,
+            (None, Refusal::Overloaded) => {
+                let failures = self.failures.entry(partition).or_default();
+                let wait_ms = (FILL_AGAIN_MS << (*failures).min(31)).min(FILL_AGAIN_MS_MAX);
+                *failures = failures.saturating_add(1);
+                now.after(Duration::from_millis(wait_ms))
+            }
+            (None, _) => Nanos(0),
+        };
+        self.wanted.insert(partition, Wanted { need, beyond: Epoch(0), from });
     }
 
     fn drop_job(&mut self, partition: PartitionId) {
@@ -168,10 +200,11 @@ impl Filler {
     /// Looks how far the replica is; whether a copy became full.
     pub fn acknowledge(&mut self, acknowledged: u64) -> bool {
         let mut changed = false;
-        let waiting = &mut self.waiting;
-        self.jobs.retain(|_, job| {
+        let (waiting, failures) = (&mut self.waiting, &mut self.failures);
+        self.jobs.retain(|partition, job| {
             if matches!(job.stage, Stage::Sent(index) if acknowledged >= index) {
                 job.stage = Stage::Full;
+                failures.remove(partition);
                 *waiting -= core::mem::take(&mut job.waiting);
                 if job.need == Need::Mend {
                     job.need = Need::Fill;
@@ -187,13 +220,18 @@ impl Filler {
 impl<T: Transport> Lane<T> {
     /// Sends a part of what copies miss, as far as there is room. Partitions whose copies begin
     /// or come to count are noted in `changed`. Returns how many slots were sent.
-    pub fn fill(&mut self, ledger: &mut Ledger, changed: &mut Vec<PartitionId>) -> usize {
+    pub fn fill(
+        &mut self,
+        ledger: &mut Ledger,
+        now: Nanos,
+        changed: &mut Vec<PartitionId>,
+    ) -> usize {
         if self.filler.wanted.is_empty() && self.filler.jobs.is_empty() {
             return 0;
         }
         let before = self.head();
         let limit = before + FILL_BATCH as u64;
-        while self.head() < limit && self.begin_next(ledger, changed) {}
+        while self.head() < limit && self.begin_next(ledger, now, changed) {}
         while self.head() < limit && self.send_rows(ledger, changed) {}
         let sent = (self.head() - before) as usize;
         if sent > 0 {
@@ -203,14 +241,14 @@ impl<T: Transport> Lane<T> {
     }
 
     /// Begins with one more copy, if there is room for what has to be said; whether it did.
-    fn begin_next(&mut self, ledger: &Ledger, changed: &mut Vec<PartitionId>) -> bool {
+    fn begin_next(&mut self, ledger: &Ledger, now: Nanos, changed: &mut Vec<PartitionId>) -> bool {
         if self.filler.waiting > FILL_WAITING_MAX / 4 {
             return false;
         }
-        let due = |(partition, (_, beyond)): &(&PartitionId, &(Need, Epoch))| {
-            ledger.epoch(**partition) > *beyond
+        let due = |(partition, wanted): &(&PartitionId, &Wanted)| {
+            ledger.epoch(**partition) > wanted.beyond && now >= wanted.from
         };
-        let Some((&partition, &(need, _))) = self.filler.wanted.iter().find(due) else {
+        let Some((&partition, &Wanted { need, .. })) = self.filler.wanted.iter().find(due) else {
             return false;
         };
         let (epoch, unsettled) = (ledger.epoch(partition), ledger.unsettled(partition));

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use zepto_client::producer::Opened;
 use zepto_core::defect::Defect;
 use zepto_core::slot::{self, Slot};
+use zepto_core::time::Nanos;
 use zepto_core::topology::{Change, What};
 use zepto_core::view::{Destination, View};
 use zepto_core::{Epoch, Incarnation, NodeId, PartitionId, Refusal};
@@ -381,16 +382,16 @@ impl<T: Transport> Followers<T> {
     }
 
     /// Sends what copies miss; returns how many slots.
-    pub fn fill(&mut self, ledger: &mut Ledger) -> usize {
+    pub fn fill(&mut self, ledger: &mut Ledger, now: Nanos) -> usize {
         let mut changed = Vec::new();
-        let sent = self.lanes.iter_mut().map(|lane| lane.fill(ledger, &mut changed)).sum();
+        let sent = self.lanes.iter_mut().map(|lane| lane.fill(ledger, now, &mut changed)).sum();
         // New ticks go to copies that were begun, and are taken once enough of them count.
         changed.into_iter().for_each(|partition| self.refresh(partition, ledger));
         sent
     }
 
     /// Reads what the replicas acknowledged and refused. Returns whether anything is in doubt.
-    pub fn poll(&mut self, ledger: &mut Ledger) -> bool {
+    pub fn poll(&mut self, ledger: &mut Ledger, now: Nanos) -> bool {
         let (mut refused, mut over) = (Vec::new(), Vec::new());
         for lane in &mut self.lanes {
             let said = lane.poll(ledger);
@@ -403,7 +404,9 @@ impl<T: Transport> Followers<T> {
             }
         }
         if !refused.is_empty() || !over.is_empty() {
-            refused.into_iter().for_each(|(lane, refused)| self.judge(lane, refused, ledger));
+            for (lane, refused) in refused {
+                self.judge(lane, refused, ledger, now);
+            }
             over.into_iter().for_each(|lane| self.lose(lane, ledger));
             self.rebuild(ledger);
         }
@@ -411,7 +414,7 @@ impl<T: Transport> Followers<T> {
     }
 
     /// A replica refused something: what to do about that copy.
-    fn judge(&mut self, number: u32, refused: Refused, ledger: &mut Ledger) {
+    fn judge(&mut self, number: u32, refused: Refused, ledger: &mut Ledger, now: Nanos) {
         let Refused { partition, reason, index, begin } = refused;
         let Some(place) = self.lanes.iter().position(|lane| lane.number == number) else { return };
         let Some(view) = &self.view else { return };
@@ -438,7 +441,7 @@ impl<T: Transport> Followers<T> {
                 tracing::warn!(%partition, %node, %reason, "a copy is not its owner's");
                 self.behind.insert((partition, node), held);
             }
-            _ => lane.filler.want(partition, need, Epoch(0)),
+            _ => lane.filler.want_again(partition, need, reason, now),
         }
     }
 

@@ -131,8 +131,8 @@ impl<T: Transport> Shard<T> {
         work += drain_sources(&mut self.door_sources, &mut self.ledger, now);
         work += drain_inlets(&mut self.peers, &mut self.ledger, &mut self.followers, now);
         work += drain_inlets(&mut self.doors, &mut self.ledger, &mut self.followers, now);
-        work += self.followers.fill(&mut self.ledger);
-        work += self.settle();
+        work += self.followers.fill(&mut self.ledger, now);
+        work += self.settle(now);
         work += self.rounds.go_on(&mut self.ledger, &mut self.followers);
         if now.since(self.expired) >= EXPIRE_EVERY {
             self.expired = now;
@@ -207,9 +207,9 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Settles what the replicas have confirmed; what is in doubt is refused first.
-    fn settle(&mut self) -> usize {
+    fn settle(&mut self, now: Nanos) -> usize {
         let mut work = 0;
-        if self.followers.poll(&mut self.ledger) {
+        if self.followers.poll(&mut self.ledger, now) {
             self.recheck();
             work += 1;
         }

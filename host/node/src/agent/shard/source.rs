@@ -54,8 +54,8 @@ pub(super) struct Source<X: Transport> {
     from: Origin,
     lane: Receiver<X>,
     hung_up: Arc<AtomicBool>,
-    /// By partition.
-    partitions: Vec<Option<Bound>>,
+    /// By partition: as it is bound, or why it is not.
+    partitions: Vec<Result<Bound, Refusal>>,
     /// By the lane's producer index: the shard's, or [`UNBOUND`].
     producers: Vec<u32>,
     rows: Option<Announced>,
@@ -221,11 +221,12 @@ impl<X: Transport> Source<X> {
         self.producers.get(index as usize).copied().filter(|index| *index != UNBOUND)
     }
 
-    /// Nothing of the partition is taken any more before it is bound again.
+    /// Nothing of the partition is taken any more before it is bound again: all of it is refused
+    /// for the same reason.
     #[cold]
     fn give_up(&mut self, partition: PartitionId, reason: Refusal) -> Step {
         if let Some(bound) = self.partitions.get_mut(partition.0 as usize) {
-            *bound = None;
+            *bound = Err(reason);
         }
         Step::Refuse(reason)
     }
@@ -263,9 +264,9 @@ impl<X: Transport> Source<X> {
         let place = partition.0 as usize;
         if self.partitions.len() <= place {
             // The ledger knows the partition, so its number is within bounds.
-            self.partitions.resize(place + 1, None);
+            self.partitions.resize(place + 1, Err(Refusal::StaleEpoch));
         }
-        self.partitions[place] = Some(bound);
+        self.partitions[place] = Ok(bound);
     }
 
     fn begin(
@@ -300,8 +301,8 @@ impl<X: Transport> Source<X> {
 
     /// The partition as it is bound, if the fence still passes it.
     fn bound_to(&self, partition: PartitionId, ledger: &Ledger) -> Result<Bound, Refusal> {
-        let bound = self.partitions.get(partition.0 as usize).copied().flatten();
-        let bound = bound.ok_or(Refusal::StaleEpoch)?;
+        let bound = self.partitions.get(partition.0 as usize).copied();
+        let bound = bound.unwrap_or(Err(Refusal::StaleEpoch))?;
         // The view may have moved on since the bind: the fence is asked again.
         fence::check(ledger.epoch(partition), bound.epoch)?;
         Ok(bound)
@@ -324,7 +325,7 @@ impl<X: Transport> Source<X> {
             Ok(()) => {
                 ledger.recent.note(partition, self.from.number, self.turn, bound.next);
                 let next = bound.next + 1;
-                self.partitions[partition.0 as usize] = Some(Bound { next, ..bound });
+                self.partitions[partition.0 as usize] = Ok(Bound { next, ..bound });
                 Step::Done
             }
             Err(reason) => self.give_up(partition, reason),
@@ -342,12 +343,16 @@ impl<X: Transport> Source<X> {
         let fits = !slot::is_control(slot) && ledger.partition_of(slot) == partition;
         let whole = !is_last || rows.sum == rows.digest;
         let lane = self.from.number;
-        if !(rows.void || fits && whole && ledger.take_row(slot, partition, lane)) {
+        let taken = match rows.void {
+            true => Ok(()),
+            false if fits && whole => ledger.take_row(slot, partition, lane),
+            false => Err(Refusal::Malformed),
+        };
+        if let Err(reason) = taken {
             rows.void = true;
-            ledger.give_up_fill(partition, self.from.number);
-            if let Some(bound) = self.partitions.get_mut(partition.0 as usize) {
-                *bound = None;
-            }
+            ledger.give_up_fill(partition, lane);
+            // What is refused is the next record: this is a row of one that was taken.
+            let _next = self.give_up(partition, reason);
         }
         if is_last {
             self.rows = None;

@@ -110,14 +110,17 @@ impl Ledger {
         Ok(())
     }
 
-    /// A row of a copy that is being filled; whether it could be taken.
-    pub fn take_row(&mut self, slot: &Slot, partition: PartitionId, lane: u32) -> bool {
-        if self.is_filled_by(partition, lane).is_err() {
-            return false;
-        }
-        let Some(fill) = self.fills.get_mut(partition) else { return false };
+    /// A row of a copy that is being filled.
+    pub fn take_row(
+        &mut self,
+        slot: &Slot,
+        partition: PartitionId,
+        lane: u32,
+    ) -> Result<(), Refusal> {
+        self.is_filled_by(partition, lane)?;
+        let Some(fill) = self.fills.get_mut(partition) else { return Err(Refusal::StaleEpoch) };
         if slot[0] >= fill.start {
-            return false;
+            return Err(Refusal::OutOfOrder);
         }
         fill.rows += 1;
         self.counters.rows_filled += 1;
@@ -127,15 +130,19 @@ impl Ledger {
         }
         if row[0] < fill.kept {
             if !Defect::RepairAppendsTwice.planted() {
-                return true;
+                return Ok(());
             }
             row[0] = fill.next;
             fill.next += 1;
         }
         if row[0] >= fill.unsettled {
-            return self.fills.wait(partition, row);
+            return if self.fills.wait(partition, row) {
+                Ok(())
+            } else {
+                Err(Refusal::LimitReached)
+            };
         }
-        self.store.backfill(&slot::tick_of(&row)).is_ok()
+        self.store.backfill(&slot::tick_of(&row)).map_err(|error| refusal(&error))
     }
 
     /// All rows of a copy have come: what waited takes its place behind them.
