@@ -134,6 +134,17 @@ struct World {
     net: Net,
 }
 
+impl Drop for World {
+    /// A test that failed shows what the nodes had to say.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in &self.nodes {
+                eprintln!("node {} said:\n{}", node.name, node.process.stderr());
+            }
+        }
+    }
+}
+
 impl World {
     fn new() -> Option<Self> {
         let net = Net::new()?;

@@ -1,10 +1,14 @@
 //! What an operator does to a running cluster, and what is refused with what to do instead.
 
 use core::time::Duration;
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use zepto_tests::harness::data::Made;
-use zepto_tests::harness::{Cluster, Ended, Host, LONG, SOON, Watchdog, data, eventually, run};
+use zepto_tests::harness::process::zepto_host;
+use zepto_tests::harness::{
+    Cluster, Ended, Feeder, Host, LONG, Process, SOON, Watchdog, data, eventually, pause, run,
+};
 
 /// Runs a command of the operator at a node.
 fn operate(at: &Host, words: &[&str]) -> Ended {
@@ -54,6 +58,81 @@ fn a_drained_node_holds_nothing_and_can_be_stopped_without_loss() {
 fn names(members: &Value) -> Vec<&str> {
     let members = members.as_array().expect("members").iter();
     members.map(|member| member["name"].as_str().expect("a name")).collect()
+}
+
+#[test]
+fn a_node_drained_and_stopped_under_load_loses_and_refuses_nothing() {
+    let _watchdog = Watchdog::new(2 * LONG);
+    // The ordinary profile: whoever is only silent counts as dead after ten seconds.
+    let mut cluster = Cluster::start(&[]);
+    let feed = Feeder::start(cluster.get("a"));
+    // Without a name it is the node that was asked.
+    let drained = operate(cluster.get("b"), &["drain", "--timeout", "120s", "--json"]);
+    let drained = drained.code(0).json();
+    assert_eq!(drained["node"], "b", "{drained}");
+    assert_eq!(held(cluster.get("a"), "b", "copies"), 0);
+    cluster.take("b").stop(SOON).code(0);
+    // It said goodbye, so nobody has to wait for its silence.
+    cluster.wait_state("a", "b", "DEAD", Duration::from_secs(5));
+    pause(Duration::from_secs(1));
+    let (fed, given) = feed.finish();
+    let account = fed.last_json();
+    assert_eq!(account["refused"], serde_json::json!({}), "{account}");
+    assert_eq!(fed.code(0).acknowledged(), given);
+    for node in &cluster.nodes {
+        let summary = node.summary();
+        let symbols = summary["symbols"].as_object().expect("symbols");
+        assert_eq!(symbols.len(), 50, "asked through {}", node.name);
+        for (name, of) in symbols {
+            let symbol: u64 = name[1..].parse().expect("S and a number");
+            assert_eq!(of["ticks"], (given - symbol).div_ceil(50), "{name} at {}", node.name);
+        }
+    }
+}
+
+#[test]
+fn a_drain_that_leaves_fewer_members_than_copies_is_refused() {
+    let _watchdog = Watchdog::new(LONG);
+    let directory = TempDir::new().expect("a directory");
+    let a = Host::start("a", &directory.path().join("a"), &[], &[]);
+    let b = Host::start("b", &directory.path().join("b"), &[&a.address], &[]);
+    zepto_tests::harness::cluster::wait_balanced(&a, 2);
+    operate(&b, &["drain"]).code(1).says(&["1 members for 2 copies", "add a member first"]);
+    assert_eq!(a.member("b").expect("a member")["state"], "ACTIVE");
+}
+
+#[test]
+fn a_drain_that_nobody_watches_any_more_goes_on_and_says_so() {
+    let _watchdog = Watchdog::new(LONG);
+    let cluster = Cluster::start(&[]);
+    let c = cluster.get("c");
+    // A member that stands still takes no copy, so the drain cannot be over before it is watched.
+    cluster.get("b").process.signal(Signal::STOP);
+    let watched = Process::spawn(zepto_host(["drain", "--at", &c.address]));
+    cluster.wait_state("a", "c", "LEAVING", SOON);
+    // The answer is on its way to the one who asked.
+    pause(Duration::from_secs(1));
+    watched.signal(Signal::INT);
+    watched.wait(SOON).code(130).says(&["the drain of c goes on"]);
+    cluster.get("b").process.signal(Signal::CONT);
+    eventually("c holds nothing", LONG, || {
+        (held(cluster.get("a"), "c", "copies") == 0).then_some(())
+    });
+}
+
+#[test]
+fn a_list_of_members_says_how_the_cluster_is() {
+    let _watchdog = Watchdog::new(LONG);
+    let cluster = Cluster::fast();
+    let leads = |node: &&Host| node.status()["leader"] == true;
+    let leader = &cluster.nodes.iter().find(leads).expect("a leader").name;
+    for node in &cluster.nodes {
+        let text = operate(node, &["member", "list"]).code(0).stdout;
+        let words = ["4,096 partitions, copies 2: 0 short of copies, 0 moving, 0 offline"];
+        let last = text.lines().last().expect("a line");
+        assert!(last.starts_with(words[0]), "{text}");
+        assert!(last.contains(&format!("{leader} leads the log")), "{text}");
+    }
 }
 
 #[test]
@@ -128,10 +207,15 @@ fn lost_partitions_begin_empty_once_the_loss_is_accepted() {
     let offline = a.status()["offline"].as_u64().expect("a number");
     assert_eq!(offline + kept.iter().sum::<u64>(), 4096);
     operate(a, &["member", "remove", "b"]).code(1).says(&["last copy", "recover"]);
-    operate(a, &["recover", "--all-offline"]).code(2).says(&["lost", "--accept-loss"]);
+    let count = offline.to_string();
+    let words = [&count, "held last", "by b", "lost", "--accept-loss"];
+    operate(a, &["recover", "--all-offline"]).code(2).says(&words);
+    assert_eq!(a.status()["offline"], offline, "nothing was done");
     operate(a, &["recover", "--partitions", "1", "--accept-loss"]).code(1).says(&["offline"]);
     let done = operate(a, &["recover", "--all-offline", "--accept-loss", "--json"]);
-    assert_eq!(done.code(0).json()["recovered"], offline);
+    let done = done.code(0).json();
+    assert_eq!((&done["recovered"], &done["held_by"]["b"]), (&offline.into(), &offline.into()));
+    a.process.wait_for("DATA LOST", SOON);
     cluster.wait_balanced(2);
     operate(a, &["member", "remove", "b"]).code(0);
     // What is written from now on is there.

@@ -241,9 +241,9 @@ impl Inner {
         ask(&self.peers, address, request, deadline).await
     }
 
-    /// Asks members in turn until one of them says something, `each` for so long. What a reached one
-    /// says, stands. A member that falls silent is left for the next one, so the request must be
-    /// harmless twice.
+    /// Asks members in turn until one of them says something, `each` for so long. What a reached
+    /// one says, stands. A member that falls silent is left for the next one, so the request must
+    /// be harmless twice.
     async fn ask_any(
         &self,
         request: &Request,

@@ -10,6 +10,7 @@ mod condition;
 pub mod config;
 mod enter;
 mod join;
+mod leave;
 mod life;
 mod link;
 mod membership;

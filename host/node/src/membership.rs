@@ -1,5 +1,8 @@
 //! From opinions to proposals: a member that was heard becomes active, one that nobody hears any
 //! more is buried. The detector suggests; the log decides.
+//!
+//! Only a leader whom a majority follows accuses. To a node that was cut off, all the others look
+//! dead; its accusation must not reach the log when the network is back.
 
 use crate::agent::conductor::Opinions;
 use core::time::Duration;
@@ -101,8 +104,12 @@ impl Membership {
         }
     }
 
-    /// Asks others whether they hear the member; proposes its death if none does.
+    /// Asks others whether they hear the member; proposes its death if none does. While another
+    /// node leads, or none, the accusation stands until it is repeated.
     async fn accuse(&self, node: NodeId, incarnation: Incarnation) {
+        if !self.leads() {
+            return;
+        }
         let view = self.log.state().view();
         let active = view.placement().members.iter().filter(|member| {
             member.state == MemberState::Active && member.id != node && member.id != self.me
@@ -121,8 +128,16 @@ impl Membership {
                 return;
             }
         }
+        if !self.leads() {
+            return;
+        }
         tracing::error!(%node, %incarnation, "proposing DEAD");
         self.propose(Command::Bury { node, incarnation }).await;
+    }
+
+    /// Whether this node leads, and a majority has said so lately.
+    fn leads(&self) -> bool {
+        self.log.is_leader() && self.log.status().leader.is_some()
     }
 
     async fn propose(&self, command: Command) {

@@ -8,8 +8,8 @@ use crate::admin::Admin;
 use crate::agent::conductor::{Addresses, Conductor, Opinions, Setup};
 use crate::config::Config;
 use crate::enter::{self, Entered};
+use crate::leave;
 use crate::life::Life;
-use crate::link::Log;
 use crate::membership::{Membership, resolve};
 use crate::query::{Coordinator, Owner};
 use crate::replication::Replication;
@@ -29,21 +29,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use zepto_client::host;
 use zepto_client::real::{Real, random, random_128};
 use zepto_control::datadir::DataDir;
-use zepto_control::raft::PeerRole;
 use zepto_control::{Command, ControlLog, Outcome, Reason};
-use zepto_core::NodeId;
 use zepto_core::env::Env;
 use zepto_core::limits::{MEMBERS_MAX, PROPOSE_MS};
 use zepto_core::topology::{Member, MemberState};
 use zepto_rpc::{ClusterSecret, DrainReport, HeartbeatKeys, Hello, Identity, Peers, Role, Server};
 
-/// Time for a stopping node to say goodbye to a log that may be gone.
-const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 /// Time for a shard to take what its lanes had published before the node stops.
 const SETTLE_WITHIN: Duration = Duration::from_millis(200);
-
-/// Time for another voter to take the lead.
-const HAND_OVER: Duration = Duration::from_millis(100);
 
 /// Longest time without a look at its own membership.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -340,11 +333,8 @@ impl<T: Wire> Running<T> {
         service.condition.drain();
         let mut left = false;
         if let Some(joined) = service.joined.get() {
-            hand_over(&joined.log).await;
             let (node, incarnation) = (joined.node, service.incarnation);
-            let leave = Command::Leave { node, incarnation };
-            left = is_committed(joined.log.propose(leave, GOODBYE_WITHIN).await)
-                || is_leaving(&joined.log, node);
+            left = leave::begin(&joined.log, node, incarnation).await;
             // What producers had published by now is taken; what comes later is refused.
             tokio::time::sleep(SETTLE_WITHIN).await;
             for port in &joined.shards {
@@ -352,8 +342,7 @@ impl<T: Wire> Running<T> {
             }
             // While the server still runs: the log tells this node, too, what became of it.
             if left {
-                let bury = Command::Bury { node, incarnation };
-                left = is_committed(joined.log.propose(bury, GOODBYE_WITHIN).await);
+                left = leave::end(&joined.log, node, incarnation).await;
             }
         }
         if stop_server.send(()).is_err() {
@@ -367,31 +356,4 @@ impl<T: Wire> Running<T> {
         drop(data_dir);
         StopReport { drain, left }
     }
-}
-
-/// Whoever leads the log lets another one lead before it goes: then nobody has to wait for an
-/// election.
-async fn hand_over(log: &Log) {
-    let other = |(peer, role): &(zepto_control::raft::Peer, PeerRole)| {
-        let view = log.state().view();
-        let member = view.placement().member_named(&peer.name);
-        let active = member.is_some_and(|member| member.state == MemberState::Active);
-        *role == PeerRole::Voter && peer.id != log.id() && active
-    };
-    if log.is_leader()
-        && let Some((peer, _)) = log.peers().into_iter().find(other)
-    {
-        log.hand_over(peer.id).await;
-        tokio::time::sleep(HAND_OVER).await;
-    }
-}
-
-/// Whether somebody drained this node before, so that it need not leave once more.
-fn is_leaving(log: &Log, node: NodeId) -> bool {
-    let view = log.state().view();
-    view.placement().member(node).is_some_and(|member| member.state == MemberState::Leaving)
-}
-
-fn is_committed(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Committed { .. })
 }

@@ -165,7 +165,10 @@ async fn the_numbers_of_the_page_are_those_of_the_status() {
         line.unwrap_or_else(|| panic!("{sample} is not there")).trim().parse().expect("a number")
     };
     assert_eq!(value("zepto_partitions "), 4096.0);
-    assert_eq!(value("zepto_control_log_keeper "), 1.0);
+    // One of two votes, and so it leads.
+    assert_eq!(value("zepto_control_log_voters "), 1.0);
+    assert_eq!(value("zepto_control_log_leader "), 1.0);
+    assert_eq!(value("zepto_control_log_has_leader "), 1.0);
     assert_eq!(value("zepto_node_ready "), 1.0);
     assert_eq!(value("zepto_budget_limit_bytes{budget=\"ticks\"} "), (1u64 << 30) as f64);
     assert!(value("zepto_control_log_transactions_total ") >= 1.0);

@@ -127,8 +127,8 @@ impl Store {
         Ok(())
     }
 
-    /// Whether so many rows of each of these series, of which none is named twice, can be backfilled
-    /// for certain. Series that are not there yet are made.
+    /// Whether so many rows of each of these series, of which none is named twice, can be
+    /// backfilled for certain. Series that are not there yet are made.
     ///
     /// # Errors
     /// `Full`, when they may not find room; what [`backfill`](Self::backfill) says of a series.

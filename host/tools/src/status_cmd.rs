@@ -259,6 +259,10 @@ fn shards(status: &Status) -> String {
         ("REPLICATED", Right),
         ("CORRUPT LANES", Right),
         ("REFUSED LANES", Right),
+        ("BROKEN LANES", Right),
+        ("FILLS", Right),
+        ("ROWS FILLED", Right),
+        ("ROWS COPIED", Right),
     ]);
     for (number, shard) in status.shards.iter().enumerate() {
         let counts = [
@@ -270,6 +274,10 @@ fn shards(status: &Status) -> String {
             shard.replicated,
             shard.corrupt_lanes,
             shard.refused_lanes,
+            shard.broken_lanes,
+            shard.fills_begun,
+            shard.rows_filled,
+            shard.rows_copied,
         ];
         table.row(counts.map(format::count));
     }
@@ -277,7 +285,7 @@ fn shards(status: &Status) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use zepto_client::message::{
         HeartbeatCounters, LogCounters, PeerCounters, ServerCounters, ShardCounters,
     };
@@ -286,7 +294,8 @@ mod tests {
 
     use super::*;
 
-    fn status() -> Status {
+    /// A node of three, with something of everything.
+    pub(crate) fn status() -> Status {
         let member = |name: &str, node, state, suspect, silent_ms| MemberStatus {
             name: name.into(),
             node: NodeId(node),
@@ -324,7 +333,12 @@ mod tests {
                 member("c", 3, MemberState::Dead, true, Some(9000)),
             ],
             store: StoreCounters { rows: 1_000_000, bytes: 3 << 20, ..Default::default() },
-            shards: vec![ShardCounters { appended: 1234, ..Default::default() }],
+            shards: vec![ShardCounters {
+                appended: 1234,
+                broken_lanes: 6,
+                fills_begun: 8,
+                ..Default::default()
+            }],
             store_limit_bytes: 1 << 30,
             heartbeats: HeartbeatCounters { sent: 77, stranger: 3, ..Default::default() },
             log: LogCounters {
@@ -368,7 +382,8 @@ mod tests {
         assert!(line("c ").ends_with("127.0.0.1:9003"), "{text}");
         assert!(text.contains("5 partitions offline, 1,365 short of copies, 12 moving"), "{text}");
         assert!(text.contains("term 3, 3 voters, this node leads"), "{text}");
-        assert!(text.contains("1,234"), "{text}");
+        let shard: Vec<&str> = line("    0 ").split_whitespace().collect();
+        assert_eq!(shard, ["0", "0", "1,234", "0", "0", "0", "0", "0", "6", "8", "0", "0"]);
     }
 
     #[test]

@@ -22,7 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
-  zepto-host drain c --at localhost:9000
+  zepto-host drain --at localhost:9002              the node at this address
+  zepto-host drain c --at localhost:9000            another one, by its name
   zepto-host drain c --at localhost:9000 --no-wait
   zepto-host drain c --at localhost:9000 --timeout 10m --json
 
@@ -31,8 +32,8 @@ goes on answering until it is stopped. A drain cannot be taken back; the node is
 once it is started again. Exit code 0 means that it holds nothing any more (with --no-wait: that it
 was decided), 1 that it still did after --timeout; the drain goes on then.")]
 pub struct DrainArgs {
-    /// Name of the node
-    pub node: String,
+    /// Name of the node [default: the one at --at]
+    pub node: Option<String>,
     /// Wait until the node holds nothing
     #[arg(
         long,
@@ -60,22 +61,34 @@ pub struct DrainArgs {
 /// # Errors
 /// When it is refused, not over in time, or no node answers.
 pub async fn drain(args: DrainArgs) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
-    tokio::select! {
-        done = go(&args) => done,
-        () = signals.next() => Err(Failure::Interrupted),
+    if args.node.is_none() && args.cluster.at.len() > 1 {
+        let text = "drain: --at has several addresses; give the name of the node to drain";
+        return Err(Failure::Usage(text.into()));
     }
+    let mut signals = Signals::listen()?;
+    // Which node is leaving for certain, once it is.
+    let mut leaving = None;
+    tokio::select! {
+        done = go(&args, &mut leaving) => return done,
+        () = signals.next() => {}
+    }
+    if let Some(node) = leaving {
+        eprintln!("zepto-host: the drain of {node} goes on; the same command watches it again");
+    }
+    Err(Failure::Interrupted)
 }
 
-async fn go(args: &DrainArgs) -> Result<(), Failure> {
-    let (cluster, node) = (&args.cluster, &args.node);
+async fn go(args: &DrainArgs, leaving: &mut Option<String>) -> Result<(), Failure> {
+    let cluster = &args.cluster;
     let before = cluster.status("drain").await?;
+    let node = args.node.as_ref().unwrap_or(&before.name);
     let begun = member_of(&before, node);
     // Whoever waited too short a time asks again, and only waits.
     let index = match begun {
         Some(member) if member.state == MemberState::Leaving => before.topology_index,
         _ => cluster.operate("drain", Operation::Drain { node: node.clone() }).await?,
     };
+    *leaving = Some(node.clone());
     if args.no_wait || !args.wait {
         let sentence = format!(
             "{node} gives everything away; stop it when `zepto-host member list` shows that it has \
@@ -85,11 +98,11 @@ async fn go(args: &DrainArgs) -> Result<(), Failure> {
     }
     let held = begun.map_or(0, |member| u64::from(member.copies));
     let bar = progress_bar(held);
-    let waited = tokio::time::timeout(args.timeout, wait(args, held, &bar)).await;
+    let waited = tokio::time::timeout(args.timeout, wait(args, node, held, &bar)).await;
     bar.finish_and_clear();
     match waited {
         Ok(waited) => waited?,
-        Err(_) => return Err(too_late(args).await),
+        Err(_) => return Err(too_late(args, node).await),
     }
     let seconds = bar.elapsed();
     let object = json!({
@@ -107,7 +120,7 @@ async fn go(args: &DrainArgs) -> Result<(), Failure> {
 }
 
 /// Looks until the node holds nothing.
-async fn wait(args: &DrainArgs, held: u64, bar: &ProgressBar) -> Result<(), Failure> {
+async fn wait(args: &DrainArgs, node: &str, held: u64, bar: &ProgressBar) -> Result<(), Failure> {
     let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {
         looks.tick().await;
@@ -118,8 +131,8 @@ async fn wait(args: &DrainArgs, held: u64, bar: &ProgressBar) -> Result<(), Fail
             Err(failure) => return Err(failure),
         };
         let doing = args.cluster.doing("drain");
-        let Some(member) = member_of(&status, &args.node) else {
-            return Err(Failure::failed(&doing, format!("{} was removed meanwhile", args.node)));
+        let Some(member) = member_of(&status, node) else {
+            return Err(Failure::failed(&doing, format!("{node} was removed meanwhile")));
         };
         match member.state {
             MemberState::Leaving if is_empty(member) => return Ok(()),
@@ -128,32 +141,30 @@ async fn wait(args: &DrainArgs, held: u64, bar: &ProgressBar) -> Result<(), Fail
             MemberState::Joining | MemberState::Active => {}
             MemberState::Dead => {
                 let text = format!(
-                    "{} ended before it had given everything away; `zepto-host status` shows \
-                     whether partitions are offline",
-                    args.node
+                    "{node} ended before it had given everything away; `zepto-host status` shows \
+                     whether partitions are offline"
                 );
                 return Err(Failure::failed(&doing, text));
             }
         }
         bar.set_position(held.saturating_sub(member.copies.into()));
         bar.set_message(format!(
-            "{} partitions and {} copies left at {}",
-            member.partitions, member.copies, args.node
+            "{} partitions and {} copies left at {node}",
+            member.partitions, member.copies
         ));
     }
 }
 
-async fn too_late(args: &DrainArgs) -> Failure {
+async fn too_late(args: &DrainArgs, node: &str) -> Failure {
     let status = args.cluster.status("drain").await;
-    let left = status.ok().and_then(|status| member_of(&status, &args.node).cloned());
+    let left = status.ok().and_then(|status| member_of(&status, node).cloned());
     let left = left.map_or_else(
         || "what it holds is not known".to_owned(),
         |member| format!("it still has {} partitions, {} copies", member.partitions, member.copies),
     );
     let text = format!(
-        "{} is not empty after {}: {left}; it goes on, so repeat the command with a longer \
+        "{node} is not empty after {}: {left}; it goes on, so repeat the command with a longer \
          --timeout",
-        args.node,
         format::seconds(args.timeout),
     );
     Failure::failed(&args.cluster.doing("drain"), text)

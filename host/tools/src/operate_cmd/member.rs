@@ -2,9 +2,9 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use zepto_client::message::{MemberStatus, Operation};
+use zepto_client::message::{MemberStatus, Operation, Request, Response, Status};
 
-use super::ClusterArgs;
+use super::{ClusterArgs, STATUS_WITHIN};
 use crate::failure::Failure;
 use crate::format::{self, Align, Table};
 use crate::status_cmd::show_state;
@@ -76,7 +76,39 @@ async fn list(cluster: &ClusterArgs) -> Result<(), Failure> {
         let members = members.map_err(|e| Failure::failed(&cluster.doing("member list"), e))?;
         return format::print(&format!("{members}\n"));
     }
-    format::print(&table(&status.members))
+    let leader = leader(cluster, &status).await;
+    format::print(&format!("{}{}", table(&status.members), line(&status, leader.as_deref())))
+}
+
+/// Who leads the log, if the node knows it and says so: a name, or an address that is nobody's.
+async fn leader(cluster: &ClusterArgs, status: &Status) -> Option<String> {
+    if status.leader {
+        return Some(status.name.clone());
+    }
+    let Ok(Response::Leader { address: Some(address) }) =
+        cluster.ask(&Request::Leader, STATUS_WITHIN).await
+    else {
+        return None;
+    };
+    let named = status.members.iter().find(|member| member.address == address);
+    Some(named.map_or(address, |member| member.name.clone()))
+}
+
+/// How the cluster is, in one line.
+fn line(status: &Status, leader: Option<&str>) -> String {
+    let leads = leader.map_or_else(
+        || "no leader of the log is known".to_owned(),
+        |name| format!("{name} leads the log"),
+    );
+    format!(
+        "{} partitions, copies {}: {} short of copies, {} moving, {} offline; {leads}, term {}\n",
+        format::count(status.partitions.into()),
+        status.copies,
+        format::count(status.short_of_copies.into()),
+        format::count(status.moving.into()),
+        format::count(status.offline.into()),
+        status.log.term,
+    )
 }
 
 fn table(members: &[MemberStatus]) -> String {
@@ -92,6 +124,7 @@ fn table(members: &[MemberStatus]) -> String {
         ("PARTITIONS", Right),
         ("COPIES", Right),
         ("FILLING", Right),
+        ("SILENT", Right),
         ("ADDRESS", Left),
     ]);
     for member in members {
@@ -106,6 +139,7 @@ fn table(members: &[MemberStatus]) -> String {
             member.partitions.to_string(),
             member.copies.to_string(),
             member.filling.to_string(),
+            member.silent_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms")),
             member.address.clone(),
         ]);
     }
@@ -138,7 +172,17 @@ mod tests {
         };
         let text = table(&[member]);
         let line: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
-        let expected = ["c", "3", "7", "LEAVING", "-", "200", "yes", "12", "30", "4", "h:1"];
+        let expected =
+            ["c", "3", "7", "LEAVING", "-", "200", "yes", "12", "30", "4", "90", "ms", "h:1"];
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn the_last_line_says_how_the_cluster_is_and_who_leads() {
+        let status = crate::status_cmd::tests::status();
+        let expected = "4,096 partitions, copies 1: 1,365 short of copies, 12 moving, 5 offline; b \
+                        leads the log, term 3\n";
+        assert_eq!(line(&status, Some("b")), expected);
+        assert!(line(&status, None).contains("no leader of the log is known, term 3"));
     }
 }

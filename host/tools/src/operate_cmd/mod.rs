@@ -5,6 +5,7 @@
 
 mod drain;
 mod member;
+mod recover;
 
 use core::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::secret::SecretArgs;
 
 pub use drain::{DrainArgs, drain};
 pub use member::{MemberArgs, MemberCommand, RemoveArgs, member};
+pub use recover::{RecoverArgs, recover};
 
 /// Time for the cluster to decide.
 const DECIDE_WITHIN: Duration = Duration::from_secs(15);
@@ -264,65 +266,4 @@ pub async fn zone(args: ZoneArgs) -> Result<(), Failure> {
         _ => format!("{node} is in zone {zone}"),
     };
     cluster.tell(index, json!({"node": node, "zone": zone}), &sentence)
-}
-
-/// Give up what offline partitions held: they begin again, empty
-#[derive(Args, Clone, Debug)]
-#[command(after_help = "\
-Examples:
-  zepto-host status --at localhost:9000                            how many are offline
-  zepto-host recover --all-offline --accept-loss --at localhost:9000
-  zepto-host recover --partitions 1365 --accept-loss --at localhost:9000
-
-A partition is offline when every node that held a copy of it is gone. Ticks are in memory, so a
-process that ended has none left, also when it is started again. This
-command gives up all ticks of all offline partitions for good; they begin empty at the nodes that
-live, and take ticks again. Partitions that are not offline are not touched.")]
-pub struct RecoverArgs {
-    /// All that are offline now
-    #[arg(long, required_unless_present = "partitions")]
-    pub all_offline: bool,
-    /// All that are offline, if they are so many: refused when they are more or fewer
-    #[arg(long, value_name = "N", conflicts_with = "all_offline")]
-    pub partitions: Option<u32>,
-    /// Yes, the ticks of these partitions are lost
-    #[arg(long)]
-    pub accept_loss: bool,
-    /// The cluster
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-}
-
-/// Recovers offline partitions.
-///
-/// # Errors
-/// When the loss is not accepted, when there is nothing to recover, or no node answers.
-pub async fn recover(args: RecoverArgs) -> Result<(), Failure> {
-    let RecoverArgs { partitions, accept_loss, cluster, .. } = args;
-    if !accept_loss {
-        return Err(Failure::Usage(
-            "recover: offline partitions would begin empty, and the ticks they held would be lost \
-             for good; see how many are offline with `zepto-host status`, and add --accept-loss if \
-             that is what you want"
-                .into(),
-        ));
-    }
-    let partitions = match partitions {
-        Some(partitions) => partitions,
-        None => cluster.status("recover").await?.offline,
-    };
-    if partitions == 0 {
-        return cluster.tell_nothing_offline();
-    }
-    let index = cluster.operate("recover", Operation::Recover { partitions }).await?;
-    let sentence = format!("{partitions} partitions begin again, empty");
-    cluster.tell(index, json!({"recovered": partitions}), &sentence)
-}
-
-impl ClusterArgs {
-    fn tell_nothing_offline(&self) -> Result<(), Failure> {
-        let object = json!({"recovered": 0});
-        let text = "no partition is offline; nothing was done";
-        format::print(&if self.json { format!("{object}\n") } else { format!("{text}\n") })
-    }
 }

@@ -119,8 +119,8 @@ impl Filler {
         self.wanted.insert(partition, Wanted { need, beyond, from: Nanos(0) });
     }
 
-    /// A copy was refused, so it is begun again. One that had no room for it waits longer each time:
-    /// it will not have more of it a moment later.
+    /// A copy was refused, so it is begun again. One that had no room for it waits longer each
+    /// time: it will not have more of it a moment later.
     pub fn want_again(&mut self, partition: PartitionId, need: Need, reason: Refusal, now: Nanos) {
         self.drop_job(partition);
         let from = match (self.wanted.remove(&partition), reason) {

@@ -354,18 +354,17 @@ impl<T: Transport> Followers<T> {
         lanes.filter_map(|lane| Some((lane.number, lane.finish_batch()?))).collect()
     }
 
-    /// Whether all in-sync replicas of a partition are known to go along.
+    /// Whether all in-sync replicas of a partition go along, and have acknowledged everything that
+    /// they were found to miss.
     pub fn is_whole(&self, partition: PartitionId) -> bool {
-        self.route(partition).whole
+        let route = self.route(partition);
+        let done = |lane: &u16| !self.lanes[usize::from(*lane)].filler.is_open(partition);
+        route.whole && route.in_sync_lanes().iter().all(done)
     }
 
-    /// Whether there are as many in-sync copies as declared, and all of them have acknowledged
-    /// everything that they were found to miss.
+    /// Whether a partition is whole with as many in-sync copies as declared.
     pub fn is_sound(&self, partition: PartitionId) -> bool {
-        let (route, copies) = (self.route(partition), self.copies);
-        let lanes = route.in_sync_lanes();
-        let done = |lane: &u16| !self.lanes[usize::from(*lane)].filler.knows(partition);
-        route.whole && lanes.len() + 1 >= copies && lanes.iter().all(done)
+        self.is_whole(partition) && self.route(partition).in_sync_lanes().len() + 1 >= self.copies
     }
 
     /// How it stands with every partition and lane, for a failed test's story.

@@ -1,5 +1,5 @@
-//! What this shard is to a partition changes: by the view, by a freeze, by a fence. And what it then
-//! knows of what may not be settled.
+//! What this shard is to a partition changes: by the view, by a freeze, by a fence. And what it
+//! then knows of what may not be settled.
 
 use super::super::Identity;
 use super::super::standing::Standing;
@@ -99,8 +99,9 @@ impl Ledger {
     }
 
     /// An owner that became an in-sync replica keeps what it has: it may be the owner again before
-    /// the new one has said a word. If it holds more than that one, which never settled, they differ
-    /// in length: the new owner finds that out before it takes a tick, and has the copy filled anew.
+    /// the new one has said a word. If it holds more than that one, which never settled, they
+    /// differ in length: the new owner finds that out before it takes a tick, and has the copy
+    /// filled anew.
     fn demote(&mut self, partition: PartitionId, epoch: Epoch) {
         let unsettled = self.unsettled(partition);
         self.floors.remove(&partition);

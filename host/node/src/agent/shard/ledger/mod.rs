@@ -1,6 +1,7 @@
 //! What is stored here, and what this shard is to every partition.
 //!
-//! Ticks are taken here; `copy` fills and repairs what is somebody else's, `change` follows the view.
+//! Ticks are taken here; `copy` fills and repairs what is somebody else's, `change` follows the
+//! view.
 
 mod change;
 mod copy;
