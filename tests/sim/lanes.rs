@@ -7,8 +7,8 @@ use super::world::{End, Event, OpenLane, World};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zepto_client::producer::{Link, Opened};
-use zepto_core::Incarnation;
 use zepto_core::view::Destination;
+use zepto_core::{Incarnation, NodeId};
 use zepto_node::agent::shard::{Command, LaneTerms, SourceTerms};
 use zepto_transport::{LaneSpec, Receiver, Sender};
 
@@ -128,16 +128,38 @@ impl World {
     pub(super) fn reconnect_replicas(&mut self, owner: usize) {
         let owner = self.machines[owner].id;
         for lane in 0..self.lanes.len() {
-            if self.lanes[lane].from == Some(owner) && !is_set(&self.lanes[lane].receiver_gone) {
-                let delay = self.rng.log_within(1_000, 20_000_000);
-                let (first, second) = match self.rng.chance(500_000) {
-                    true => (End::Sender, End::Receiver),
-                    false => (End::Receiver, End::Sender),
-                };
-                self.hang_up(lane, first);
-                self.after(delay, Event::HangUp(lane, second));
+            if self.lanes[lane].from == Some(owner) {
+                let first = if self.rng.chance(500_000) { End::Sender } else { End::Receiver };
+                self.sever(lane, first);
             }
         }
+    }
+
+    /// The lanes to a node break from which it is being filled, while what their owners send next
+    /// is held up: it arrives when they fill the node again through other lanes.
+    pub(super) fn sever_fill(&mut self, replica: NodeId) {
+        for lane in 0..self.lanes.len() {
+            let open = !is_set(&self.lanes[lane].receiver_gone);
+            if open && self.lanes[lane].from.is_some() && self.lanes[lane].node == replica {
+                let now = self.now();
+                let broken = now + self.rng.below(16 * self.plan.step_ns);
+                let arrives = broken + self.rng.log_within(1_000, 20_000_000);
+                self.network.link(self.lanes[lane].slots_link).stall(arrives);
+                self.at(broken, Event::HangUp(lane, End::Sender));
+                self.at(arrives + (arrives - now), Event::HangUp(lane, End::Receiver));
+            }
+        }
+    }
+
+    /// One end sees so at once, the other later; what is under way until then may still arrive.
+    fn sever(&mut self, lane: usize, first: End) {
+        if is_set(&self.lanes[lane].receiver_gone) {
+            return;
+        }
+        let delay = self.rng.log_within(1_000, 20_000_000);
+        let second = if first == End::Sender { End::Receiver } else { End::Sender };
+        self.hang_up(lane, first);
+        self.after(delay, Event::HangUp(lane, second));
     }
 
     /// The lanes of a producer break: it sees so at once, the node later; what is under way until

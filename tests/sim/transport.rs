@@ -125,7 +125,7 @@ impl Network {
     pub fn stall(&self, from: Party, to: Party, until: u64) {
         for link in self.links.borrow().iter() {
             if link.from == from && link.to.get() == Some(to) {
-                link.stalled_until.set(until);
+                link.stall(until);
             }
         }
     }
@@ -158,6 +158,11 @@ impl Link {
     /// Nothing arrives after a time.
     pub fn cut(&self, at: u64) {
         self.cut_at.set(at.min(self.cut_at.get()));
+    }
+
+    /// Nothing arrives before a time.
+    pub fn stall(&self, until: u64) {
+        self.stalled_until.set(until);
     }
 
     /// Reports every word stored from now on.

@@ -26,6 +26,7 @@ use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use zepto_core::slot::Control;
 use zepto_core::topology::{Change, Command};
 use zepto_core::view::Destination;
 use zepto_core::{Incarnation, NodeId, PartitionId};
@@ -106,6 +107,8 @@ pub struct World {
     pub(super) healed: bool,
     /// Some partition was lost with its only copy.
     pub(super) lost_data: bool,
+    /// The lanes break of the next fill that begins.
+    sever_next_fill: bool,
     durability: Durability,
     writer: OneWriter,
     conservation: Conservation,
@@ -158,6 +161,7 @@ impl World {
             partitions: Vec::new(),
             healed: false,
             lost_data: false,
+            sever_next_fill: false,
             durability: Durability::default(),
             writer: OneWriter::default(),
             conservation: Conservation::default(),
@@ -369,6 +373,11 @@ impl World {
                     self.durability.replicated(node, incarnation, &slot);
                     self.durability.replicated(from.0, from.1, &slot);
                 }
+                Seen::Said { node, control: Control::BeginFill { .. }, refused: false }
+                    if core::mem::take(&mut self.sever_next_fill) =>
+                {
+                    self.sever_fill(node);
+                }
                 Seen::Refused { .. } | Seen::Said { .. } => {}
             }
         }
@@ -552,6 +561,7 @@ impl World {
             Fault::Weigh { node, weight } => {
                 self.propose(Command::Weight { node: NodeId(node), weight });
             }
+            Fault::Sever { .. } if self.rng.chance(500_000) => self.sever_next_fill = true,
             Fault::Sever { node } => self.reconnect_replicas(node as usize - 1),
         }
     }

@@ -32,8 +32,6 @@ pub enum Defect {
     LostLaneCountsAsTaken,
     /// A copy is said to be full before it is.
     CountedBeforeFull,
-    /// Rows of an earlier fill, over another lane, are taken into the present one.
-    OldFillAccepted,
     /// Rows of a copy are numbered as they come, not as their owner numbered them.
     CopyWithoutIdentity,
     /// What a repair brings is appended to a copy that has it already.
@@ -62,7 +60,6 @@ impl Defect {
         Self::StaleRoute,
         Self::LostLaneCountsAsTaken,
         Self::CountedBeforeFull,
-        Self::OldFillAccepted,
         Self::CopyWithoutIdentity,
         Self::RepairAppendsTwice,
         Self::DedupeAheadOfContent,

@@ -84,7 +84,7 @@ impl Ledger {
     /// Whether a lane is the one that fills a copy.
     pub fn is_filled_by(&self, partition: PartitionId, lane: u32) -> Result<(), Refusal> {
         match self.fills.get(partition) {
-            Some(fill) if fill.lane == lane || Defect::OldFillAccepted.planted() => Ok(()),
+            Some(fill) if fill.lane == lane => Ok(()),
             _ => Err(Refusal::StaleEpoch),
         }
     }
@@ -196,5 +196,57 @@ impl Ledger {
         {
             self.close(partition);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::standing::Standing;
+    use super::*;
+    use zepto_core::{Epoch, Kind, Tick};
+    use zepto_store::{Retention, StoreConfig};
+
+    const P: PartitionId = PartitionId(0);
+
+    /// A shard that is being filled with one partition, and a symbol of it.
+    fn filling() -> (Ledger, u32) {
+        let config =
+            StoreConfig { partition_bits: 1, bytes_max: 64 << 20, retention: Retention::default() };
+        let (store, _) = zepto_store::open(config).unwrap();
+        let mut ledger = Ledger::new(store);
+        ledger.standings = vec![Standing::Filling, Standing::Outside];
+        ledger.epochs = vec![Epoch(3), Epoch(0)];
+        let symbol = (0..).find(|symbol| zepto_core::hash::partition_of(0, *symbol, 1) == P);
+        (ledger, symbol.unwrap())
+    }
+
+    fn lane(number: u32) -> Origin {
+        Origin { number, node: NodeId(1), incarnation: Incarnation(1) }
+    }
+
+    fn row(symbol: u32, sequence: u64) -> Slot {
+        let mut slot = slot::slot_of(&Tick { symbol, kind: Kind::TRADE, ..Tick::default() });
+        slot[0] = sequence;
+        slot
+    }
+
+    #[test]
+    fn what_an_earlier_lane_still_brings_of_a_fill_is_refused() {
+        let (mut ledger, symbol) = filling();
+        ledger.begin_fill(P, &lane(1), 3, 3).unwrap();
+        ledger.take_row(&row(symbol, 1), P, 1).unwrap();
+        // The owner lost that lane, and fills the copy again through the next one.
+        ledger.begin_fill(P, &lane(2), 4, 4).unwrap();
+        let stale = Err(Refusal::StaleEpoch);
+        assert_eq!(ledger.take_row(&row(symbol, 2), P, 1), stale);
+        assert_eq!(ledger.accepted(P, 1, Some(0), 2), stale);
+        assert_eq!(ledger.end_fill(P, 1, 0), stale);
+        assert_eq!(ledger.begin_fill(P, &lane(1), 3, 3), stale);
+        assert_eq!(ledger.begin_repair(P, &lane(1), 3, 3), stale);
+        // Its end does not end the fill of the next one either.
+        ledger.forget_source(1);
+        (1..4).for_each(|sequence| ledger.take_row(&row(symbol, sequence), P, 2).unwrap());
+        ledger.end_fill(P, 2, 3).unwrap();
+        assert_eq!(ledger.store.next_sequence(P), Some(4));
     }
 }
