@@ -19,6 +19,7 @@
 //! * `tests/corpus/` keeps seeds that once failed; the tests replay them all.
 
 pub mod detection;
+mod faults;
 pub mod feeder;
 mod keeper;
 mod lanes;
@@ -31,6 +32,7 @@ pub mod rng;
 pub mod run;
 pub mod trace;
 pub mod transport;
+mod verdict;
 mod watch;
 mod world;
 

@@ -12,29 +12,26 @@ use super::feeder::{Exchange, Feeder};
 use super::log::Log;
 use super::machine::{Clock, Machine};
 use super::oracle::conservation::Conservation;
-use super::oracle::durability::{Durability, partition_of};
+use super::oracle::durability::Durability;
 use super::oracle::writer::OneWriter;
-use super::oracle::{Content, Failure, Oracle, Verdict, duplicates, ensure, fence, order};
-use super::plan::{Fault, Plan};
+use super::oracle::{Failure, Oracle, Verdict, ensure};
+use super::plan::Plan;
 use super::rng::Rng;
 use super::trace::Trace;
 use super::transport::{Network, Party};
-use super::watch::{Seen, Watch};
+use super::watch::Watch;
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use zepto_core::slot::Control;
 use zepto_core::topology::{Change, Command};
 use zepto_core::view::Destination;
-use zepto_core::{Incarnation, NodeId, PartitionId};
+use zepto_core::{Incarnation, NodeId};
 
 /// Virtual time after the faults within which everything must have come to its end.
 const SETTLE_WITHIN_NS: u64 = 3_000_000_000;
-/// Ticks that each producer offers once the faults are over.
-const TICKS_AFTER: u64 = 24;
 /// Steps without effect after which an agent is called less often.
 const IDLE_STEPS: u32 = 8;
 
@@ -108,10 +105,10 @@ pub struct World {
     /// Some partition was lost with its only copy.
     pub(super) lost_data: bool,
     /// The lanes break of the next fill that begins.
-    sever_next_fill: bool,
-    durability: Durability,
-    writer: OneWriter,
-    conservation: Conservation,
+    pub(super) sever_next_fill: bool,
+    pub(super) durability: Durability,
+    pub(super) writer: OneWriter,
+    pub(super) conservation: Conservation,
     queue: BinaryHeap<Reverse<(u64, u64, EventBox)>>,
     scheduled: u64,
     next_fault: usize,
@@ -343,47 +340,6 @@ impl World {
         Ok(())
     }
 
-    /// Tells the oracles what the node declared final in its last step.
-    fn observe(&mut self, node: usize) -> Verdict {
-        let seen = self.watch.observe(&self.network);
-        if seen.is_empty() {
-            return Ok(());
-        }
-        let Some(process) = &self.machines[node].process else { return Ok(()) };
-        let by = Arc::clone(self.log.view(process.shard.view_index()));
-        let now = self.now();
-        for seen in seen {
-            self.network.trace.say(|| format!("{now:>12} {}", seen.story(self.plan.bits)));
-            match seen {
-                Seen::Settled { node, producer, memory_only, slot } => {
-                    let partition = partition_of(&slot, self.plan.bits);
-                    self.writer.settled(node, partition, by.placement())?;
-                    self.conservation.settled(producer, slot[6]);
-                    if !memory_only {
-                        self.durability.settled(&slot, partition, by.placement())?;
-                    }
-                }
-                Seen::Replicated { node, incarnation, from, epoch, slot } => {
-                    let partition = partition_of(&slot, self.plan.bits);
-                    fence::replicated(node, &slot, partition, epoch, by.placement())?;
-                    self.durability.replicated(node, incarnation, &slot);
-                    self.durability.replicated(from.0, from.1, &slot);
-                }
-                Seen::Filled { node, incarnation, from, slot } => {
-                    self.durability.replicated(node, incarnation, &slot);
-                    self.durability.replicated(from.0, from.1, &slot);
-                }
-                Seen::Said { node, control: Control::BeginFill { .. }, refused: false }
-                    if core::mem::take(&mut self.sever_next_fill) =>
-                {
-                    self.sever_fill(node);
-                }
-                Seen::Refused { .. } | Seen::Said { .. } => {}
-            }
-        }
-        Ok(())
-    }
-
     fn step_producer(&mut self, producer: usize) -> Verdict {
         let now = self.now();
         let feeder = &mut self.feeders[producer];
@@ -438,131 +394,5 @@ impl World {
     pub(super) fn delay(&mut self) -> u64 {
         let max = self.plan.message_ns_max;
         self.rng.within(max / 50 + 1, max + 2)
-    }
-
-    fn read(&mut self, node: usize) -> Verdict {
-        for content in self.contents_of(node) {
-            duplicates::check(&content)?;
-            order::check(&content)?;
-        }
-        let pause = self.rng.within(2_000_000, 8_000_000) + self.lull();
-        self.after(pause, Event::Read(node));
-        Ok(())
-    }
-
-    fn contents_of(&self, node: usize) -> Vec<Content> {
-        let Some(process) = &self.machines[node].process else { return Vec::new() };
-        let partitions = (0..1 << self.plan.bits).map(PartitionId);
-        partitions.filter_map(|p| Content::read(&process.reader, p, self.plan.bits)).collect()
-    }
-
-    fn heal(&mut self) {
-        self.healed = true;
-        self.partitions.clear();
-        self.network.heal();
-        // Pauses end by themselves, at most a few milliseconds from now.
-        for feeder in &mut self.feeders {
-            feeder.idle = 0;
-            feeder.goal = feeder.sent + TICKS_AFTER;
-        }
-    }
-
-    fn unsettled(&self) -> Verdict {
-        let mut stuck: Vec<String> = self
-            .feeders
-            .iter()
-            .filter(|feeder| !feeder.is_done())
-            .map(|f| {
-                format!(
-                    "producer {} at {} of {}: {:?}",
-                    f.number,
-                    f.sent,
-                    f.goal,
-                    f.producer.account()
-                )
-            })
-            .collect();
-        if !self.is_whole() {
-            stuck.push(format!("not whole: {:?}", self.log.placement().assignments));
-            for machine in &self.machines {
-                if let Some(process) = &machine.process {
-                    let (id, view) = (machine.id, process.shard.view_index());
-                    stuck.push(format!(
-                        "node {id} at {view}, waits {}, unsure of {}, wants {:?}: {}",
-                        process.waiting,
-                        process.unsure.len(),
-                        process.news,
-                        process.shard.story(),
-                    ));
-                }
-            }
-        }
-        Err(Failure { oracle: Oracle::Liveness, story: stuck.join("; ") })
-    }
-
-    fn at_end(&self) -> Verdict {
-        let mut contents = Vec::new();
-        for (partition, assignment) in self.log.assignments() {
-            let owner = assignment.owner().map_or(0, |owner| owner.0 as usize);
-            let all = self.contents_of(owner - 1);
-            let content = all.into_iter().find(|content| content.partition == partition);
-            // A store that has no room for a partition does not open it, and refuses its ticks. If
-            // any of them was acknowledged before, it is missed below.
-            if content.is_none() && self.is_small() {
-                continue;
-            }
-            let content = content.ok_or_else(|| Failure {
-                oracle: Oracle::Durability,
-                story: format!("partition {partition} is not open at its owner {owner}"),
-            })?;
-            duplicates::check(&content)?;
-            order::check(&content)?;
-            contents.push(content);
-        }
-        self.durability.at_end(&contents, self.lost_data)?;
-        for feeder in self.feeders.iter().filter(|feeder| feeder.is_done()) {
-            let lost = self.lost_data || (feeder.plan.memory_only && self.plan.copies > 1);
-            let excused = lost || self.is_small();
-            let account = feeder.producer.account();
-            self.conservation.at_end(feeder.number, &account, &contents, excused, lost)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn is_blocked(&self, from: Party, to: Party) -> bool {
-        let now = self.now();
-        self.partitions.iter().any(|&(f, t, until)| (f, t) == (from, to) && until > now)
-    }
-
-    /// A planned fault strikes.
-    fn strike(&mut self, fault: Fault) {
-        let now = self.now();
-        match fault {
-            Fault::PauseNode { node, for_ns } => {
-                let machine = &mut self.machines[node as usize - 1];
-                machine.paused_until = machine.paused_until.max(now + for_ns);
-                machine.silent_since = machine.silent_since.or(Some(now));
-            }
-            Fault::CrashNode { node, down_ns } => {
-                self.crash(node as usize - 1, down_ns);
-            }
-            Fault::PauseProducer { producer, for_ns } => {
-                self.feeders[producer].paused_until = now + for_ns;
-            }
-            Fault::Stall { from, to, for_ns } => self.network.stall(from, to, now + for_ns),
-            Fault::Partition { from, to, for_ns } => {
-                self.network.stall(from, to, now + for_ns);
-                // The log's messages come from everywhere; a cut-off node hears nothing.
-                self.partitions.push((0, to, now + for_ns));
-            }
-            Fault::Reconnect { producer } => self.reconnect(producer),
-            Fault::Accuse { node } => self.accuse(node as usize - 1),
-            Fault::Pin { partition, node } => self.pin(partition, node),
-            Fault::Weigh { node, weight } => {
-                self.propose(Command::Weight { node: NodeId(node), weight });
-            }
-            Fault::Sever { .. } if self.rng.chance(500_000) => self.sever_next_fill = true,
-            Fault::Sever { node } => self.reconnect_replicas(node as usize - 1),
-        }
     }
 }

@@ -25,24 +25,24 @@ mod account;
 mod link;
 mod outlet;
 mod parked;
+mod resend;
+mod verdict;
 
 pub use account::Account;
 pub use link::{Link, Opened};
 pub use outlet::{Observer, Ring};
 
 use arc_swap::{ArcSwap, Cache};
-use core::time::Duration;
-use outlet::{Outlet, Verdict};
+use outlet::Outlet;
 use parked::Parked;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use zepto_core::defect::Defect;
-use zepto_core::hash::mix;
-use zepto_core::limits::{PARKED_TICKS_MAX, PRODUCERS_PER_LANE_MAX};
-use zepto_core::slot::{self, Slot};
+use zepto_core::limits::PARKED_TICKS_MAX;
+use zepto_core::slot;
 use zepto_core::time::Nanos;
 use zepto_core::view::{Destination, OFFLINE, View};
-use zepto_core::{Incarnation, Kind, PartitionId, ProducerId, Refusal, Tick};
+use zepto_core::{Incarnation, Kind, PartitionId, ProducerId, Tick};
 use zepto_transport::Transport;
 
 /// Opens lanes for a producer. Nothing here may block.
@@ -77,12 +77,6 @@ pub enum IngestError {
 
 /// Where the ticks of a partition go.
 const NO_LANE: u16 = u16::MAX;
-
-/// Names of one producer: a lane introduces them all. Beyond it a partition keeps its old one.
-const NAMES_MAX: usize = PRODUCERS_PER_LANE_MAX as usize;
-
-/// Time until a refused tick is sent again without a newer view: the owner may learn late.
-const RETRY_AFTER: Duration = Duration::from_millis(1);
 
 /// The producer.
 pub struct Producer<L: Lanes> {
@@ -352,237 +346,4 @@ impl<L: Lanes> Producer<L> {
         }
         taken
     }
-
-    fn poll_outlet(&mut self, index: usize) -> u64 {
-        let Some(mut outlet) = self.outlets[index].take() else { return 0 };
-        let mut refused = 0;
-        let heard = outlet.hear(|outlet, verdict| {
-            refused += 1;
-            self.judge(outlet, index as u16, verdict);
-        });
-        self.take_postponed(&mut outlet, index as u16);
-        let settled = heard.map(|cursors| outlet.release(cursors, &mut self.observer));
-        let over = outlet.is_hung_up();
-        self.outlets[index] = Some(outlet);
-        match settled {
-            Ok(settled) => {
-                self.account.settled += settled;
-                if over && settled == 0 && refused == 0 {
-                    return self.abandon(index);
-                }
-                refused + settled
-            }
-            // A lane that lies is as good as none.
-            Err(_corrupt) => refused + self.abandon(index),
-        }
-    }
-
-    /// One tick was refused.
-    fn judge(&mut self, outlet: &mut Outlet<L::Transport>, lane: u16, verdict: Verdict) {
-        let Verdict { index, tick, reason } = verdict;
-        let (table, symbol) = slot::series_of(&tick);
-        let partition = self.installed.route(table, symbol).partition;
-        self.lane_of[partition.0 as usize] = NO_LANE;
-        if self.postponed.get(&partition).is_some_and(|first| index >= *first) {
-            // It comes along with the first of them. An owner may refuse an earlier one later.
-            return;
-        }
-        if is_for_later(reason) {
-            self.postponed.insert(partition, index);
-            self.account.parked_for = Some(reason);
-            return;
-        }
-        let parked = self.parked.entry(partition).or_default();
-        outlet.exclude(index);
-        *self.account.refused.entry(reason).or_default() += 1;
-        // The ones behind it are refused as a gap, so its number is free again once they are.
-        let last = self.sequences[partition.0 as usize];
-        let low = slot::producer_of(&tick).1;
-        let number = last.wrapping_sub(u64::from((last as u32).wrapping_sub(low)));
-        // An owner that knows nothing of this producer expects it to begin with one.
-        let unknown = reason == Refusal::UnknownProducer;
-        let rewind = if unknown { 0 } else { number.saturating_sub(1) };
-        // A gap that follows no refusal is the owner's: it lost what it had acknowledged.
-        parked.anew |= reason == Refusal::OutOfOrder && parked.rewind.is_none();
-        parked.rewind = Some(parked.rewind.map_or(rewind, |earlier| earlier.min(rewind)));
-        parked.until = Some((lane, outlet.head()));
-    }
-
-    /// Takes back what was refused for now, with all later ones of the partition, which are refused
-    /// as a gap: they come along, in order. All partitions in one pass: when a node dies, many are
-    /// refused at once, and the window is long.
-    fn take_postponed(&mut self, outlet: &mut Outlet<L::Transport>, lane: u16) {
-        let Some(from) = self.postponed.values().min().copied() else { return };
-        let postponed = core::mem::take(&mut self.postponed);
-        let mut back: BTreeMap<PartitionId, Vec<Slot>> = BTreeMap::new();
-        outlet.take_back(from, |index, slot| {
-            let (table, symbol) = slot::series_of(slot);
-            let partition = self.installed.route(table, symbol).partition;
-            let taken = postponed.get(&partition).is_some_and(|first| index >= *first);
-            if taken {
-                back.entry(partition).or_default().push(*slot);
-            }
-            taken
-        });
-        for (partition, first) in postponed {
-            let taken = back.remove(&partition).unwrap_or_default();
-            self.parked_count += taken.len();
-            let parked = self.parked.entry(partition).or_default();
-            parked.put_back(taken);
-            // Earlier ones may still be on their way to a verdict here: nobody else gets to see the
-            // later ones before.
-            let until = parked.until.filter(|(old, _)| *old == lane).map_or(0, |(_, until)| until);
-            parked.until = Some((lane, until.max(first)));
-            parked.after = Some((self.now.after(RETRY_AFTER), self.installed.index()));
-        }
-    }
-
-    /// A lane is over: what it had not settled goes elsewhere.
-    fn abandon(&mut self, index: usize) -> u64 {
-        let Some(mut outlet) = self.outlets[index].take() else { return 0 };
-        let mut refused = Vec::new();
-        let heard = outlet.hear(|outlet, verdict| {
-            outlet.exclude(verdict.index);
-            refused.push(verdict);
-        });
-        if let Ok(cursors) = heard {
-            self.account.settled += outlet.release(cursors, &mut self.observer);
-        }
-        let mut rest: Vec<Slot> = refused.into_iter().map(|verdict| verdict.tick).collect();
-        outlet.take_back(0, |_, slot| {
-            rest.push(*slot);
-            true
-        });
-        let mut work = rest.len() as u64;
-        if Defect::WindowForgotten.planted() {
-            self.account.settled += work;
-            rest.clear();
-        }
-        let mut back: BTreeMap<PartitionId, Vec<Slot>> = BTreeMap::new();
-        for slot in rest {
-            let (table, symbol) = slot::series_of(&slot);
-            back.entry(self.installed.route(table, symbol).partition).or_default().push(slot);
-        }
-        for (partition, slots) in back {
-            self.parked_count += slots.len();
-            self.parked.entry(partition).or_default().put_back(slots);
-        }
-        for partition in (0..self.lane_of.len() as u32).map(PartitionId) {
-            if self.lane_of[partition.0 as usize] == index as u16 {
-                self.lane_of[partition.0 as usize] = NO_LANE;
-            }
-        }
-        for parked in self.parked.values_mut() {
-            let ours = parked.until.is_some_and(|(lane, _)| lane == index as u16);
-            parked.begun = parked.begun.filter(|lane| *lane != index as u16);
-            if ours {
-                parked.until = None;
-                // The lane may still reach its owner, with numbers that were to be used again.
-                parked.anew |= parked.rewind.is_some();
-            }
-        }
-        self.redirect_all();
-        work += 1;
-        work
-    }
-
-    /// Sends on what waits, as far as owners and room are there.
-    fn send_parked(&mut self) -> u64 {
-        let mut sent = 0;
-        let stopped: Vec<PartitionId> = self.parked.keys().copied().collect();
-        for partition in stopped {
-            sent += self.send_on(partition);
-        }
-        if sent > 0 {
-            self.publish();
-        }
-        sent
-    }
-
-    fn send_on(&mut self, partition: PartitionId) -> u64 {
-        let slot = partition.0 as usize;
-        let Some(parked) = self.parked.get_mut(&partition) else { return 0 };
-        if let Some((lane, until)) = parked.until {
-            let outlet = self.outlets[lane as usize].as_ref();
-            if outlet.is_some_and(|outlet| outlet.settled() < until) {
-                return 0;
-            }
-            parked.until = None;
-        }
-        if parked.after.is_some_and(|(at, view)| self.now < at && self.installed.index() == view) {
-            return 0;
-        }
-        parked.after = None;
-        let dropped = self.renumber(partition);
-        let Some(parked) = self.parked.get_mut(&partition) else { return dropped as u64 };
-        let destination = self.installed.destination(partition) as usize;
-        let lane = self.outlet_of.get(destination).copied().unwrap_or(NO_LANE);
-        let Some(Some(outlet)) = self.outlets.get_mut(lane as usize) else {
-            if let Some(&to) = self.installed.destinations().get(destination) {
-                self.request(to);
-            }
-            return dropped as u64;
-        };
-        if outlet.introduce(&self.names).is_err() {
-            return dropped as u64;
-        }
-        if parked.begun.is_some_and(|begun| begun != lane) {
-            // The partition moved while it was being sent on.
-            let begun = parked.begun.take().unwrap_or(NO_LANE);
-            let old = self.outlets.get(begun as usize).and_then(Option::as_ref);
-            parked.until = old.map(|outlet| (begun, outlet.head()));
-            return dropped as u64;
-        }
-        let mut sent = parked.send_again(outlet);
-        if parked.rewind.is_some() {
-            parked.until = Some((lane, outlet.head()));
-        } else if parked.sent.is_empty() {
-            sent += parked.send_first(outlet, self.name_of[slot], &mut self.sequences[slot]);
-        }
-        self.parked_count -= sent;
-        parked.begun = if sent > 0 { Some(lane) } else { parked.begun };
-        if parked.is_empty() {
-            self.parked.remove(&partition);
-            self.lane_of[slot] = lane;
-        }
-        (dropped + sent) as u64
-    }
-
-    /// Once everything behind a refused tick has its verdict: drops what cannot be accepted any
-    /// more, and lets numbering go on from there, or begin anew. Returns how many it dropped.
-    fn renumber(&mut self, partition: PartitionId) -> usize {
-        let slot = partition.0 as usize;
-        let Some(parked) = self.parked.get_mut(&partition) else { return 0 };
-        let Some(rewind) = parked.rewind else { return 0 };
-        let dropped = parked.drop_behind(rewind);
-        if dropped > 0 {
-            *self.account.refused.entry(Refusal::OutOfOrder).or_default() += dropped as u64;
-            self.parked_count -= dropped;
-        }
-        if parked.anew && !parked.sent.is_empty() {
-            // Nothing goes under a new name before the last tick of the old one has its verdict.
-            return dropped;
-        }
-        parked.rewind = None;
-        self.sequences[slot] = rewind;
-        if core::mem::take(&mut parked.anew) && self.names.len() < NAMES_MAX {
-            let number = self.names.len() as u64;
-            self.name_of[slot] = self.names.len() as u32;
-            self.names.push(ProducerId(mix(self.names[0].0 ^ mix(number))));
-            self.sequences[slot] = 0;
-        }
-        dropped
-    }
-}
-
-/// Whether a refused tick is sent again rather than reported.
-fn is_for_later(reason: Refusal) -> bool {
-    matches!(
-        reason,
-        Refusal::NotOwner
-            | Refusal::NotEnoughCopies
-            | Refusal::UnknownSymbol
-            | Refusal::NotReady
-            | Refusal::Draining
-    )
 }
