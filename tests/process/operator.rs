@@ -209,10 +209,10 @@ fn lost_partitions_begin_empty_once_the_loss_is_accepted() {
     operate(a, &["member", "remove", "b"]).code(1).says(&["last copy", "recover"]);
     let count = offline.to_string();
     let words = [&count, "held last", "by b", "lost", "--accept-loss"];
-    operate(a, &["recover", "--all-offline"]).code(2).says(&words);
+    operate(a, &["recover"]).code(2).says(&words);
     assert_eq!(a.status()["offline"], offline, "nothing was done");
     operate(a, &["recover", "--partitions", "1", "--accept-loss"]).code(1).says(&["offline"]);
-    let done = operate(a, &["recover", "--all-offline", "--accept-loss", "--json"]);
+    let done = operate(a, &["recover", "--accept-loss", "--json"]);
     let done = done.code(0).json();
     assert_eq!((&done["recovered"], &done["held_by"]["b"]), (&offline.into(), &offline.into()));
     a.process.wait_for("DATA LOST", SOON);
@@ -238,8 +238,7 @@ fn what_cannot_be_done_is_refused_with_what_to_do() {
     operate(&only, &["pin", "S1", "a"]).code(1).says(&["no symbol \"S1\"", "query summary"]);
     operate(&only, &["weight", "a", "1001"]).code(2).says(&["1001", "1000"]);
     operate(&only, &["zone", "a", "two words"]).code(1).says(&["zone", "white space"]);
-    operate(&only, &["recover", "--accept-loss"]).code(2).says(&["--all-offline"]);
-    let nothing = operate(&only, &["recover", "--all-offline", "--accept-loss"]).code(0);
+    let nothing = operate(&only, &["recover", "--accept-loss"]).code(0);
     assert!(nothing.stdout.contains("nothing was done"), "{}", nothing.stdout);
     run(["drain", "a"], SOON).code(2).says(&["--at"]);
     let gone = only.address.clone();

@@ -21,7 +21,7 @@ use crate::format;
 #[command(after_help = "\
 Examples:
   zepto-host status --at localhost:9000                            how many are offline
-  zepto-host recover --all-offline --accept-loss --at localhost:9000
+  zepto-host recover --accept-loss --at localhost:9000             all that are offline now
   zepto-host recover --partitions 1365 --accept-loss --at localhost:9000
 
 A partition is offline when every node that held a copy of it is gone. Ticks are in memory, so a
@@ -29,11 +29,8 @@ process that ended has none left, also when it is started again. This
 command gives up all ticks of all offline partitions for good; they begin empty at the nodes that
 live, and take ticks again. Partitions that are not offline are not touched.")]
 pub struct RecoverArgs {
-    /// All that are offline now
-    #[arg(long, required_unless_present = "partitions")]
-    pub all_offline: bool,
     /// All that are offline, if they are so many: refused when they are more or fewer
-    #[arg(long, value_name = "N", conflicts_with = "all_offline")]
+    #[arg(long, value_name = "N")]
     pub partitions: Option<u32>,
     /// Yes, the ticks of these partitions are lost
     #[arg(long)]
@@ -55,7 +52,7 @@ struct Offline {
 /// # Errors
 /// When the loss is not accepted, when there is nothing to recover, or no node answers.
 pub async fn recover(args: RecoverArgs) -> Result<(), Failure> {
-    let RecoverArgs { partitions, accept_loss, cluster, .. } = args;
+    let RecoverArgs { partitions, accept_loss, cluster } = args;
     let offline = Offline::ask(&cluster).await?;
     if !accept_loss && offline.partitions > 0 {
         return Err(Failure::Usage(format!(
