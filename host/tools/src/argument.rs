@@ -1,12 +1,15 @@
-//! Values of the command line that need more than `FromStr`: times, lengths of time, kinds.
+//! Values of the command line that need more than `FromStr`, or that several commands take: times,
+//! lengths of time, kinds, tables.
 //!
 //! All exact: a time or a length is a whole number of nanoseconds, and text that stands for
 //! anything finer, or that does not fit, is an error that says what to write instead.
 
 use core::time::Duration;
 
+use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use zepto_abi::Kind;
+use zepto_core::limits::TABLES_MAX;
 use zepto_store::query::KindSet;
 
 /// Names of the kinds that zepto gives a meaning to.
@@ -18,6 +21,19 @@ const KINDS: [(&str, u8); 6] = [
     ("clear", Kind::CLEAR),
     ("other", Kind::OTHER),
 ];
+
+/// Which table symbols are in.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct TableArgs {
+    /// Table of the symbol
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u16).range(..i64::from(TABLES_MAX))
+    )]
+    pub table: u16,
+}
 
 /// Reads a time: nanoseconds since 1970, or RFC 3339.
 ///

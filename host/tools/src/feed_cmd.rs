@@ -13,8 +13,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use zepto_client::{Client, ClientOptions, ProducerOptions};
-use zepto_core::limits::TABLES_MAX;
 
+use crate::argument::TableArgs;
 use crate::failure::Failure;
 use crate::feed::{self, Feed, OnBadRow, ProgressUnit};
 use crate::format;
@@ -49,14 +49,9 @@ pub struct FeedArgs {
     /// Do not wait for replicas: acknowledged means that the owner has it
     #[arg(long)]
     pub memory_only: bool,
-    /// Table of the symbols
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        value_parser = clap::value_parser!(u16).range(..i64::from(TABLES_MAX))
-    )]
-    pub table: u16,
+    /// Where the symbols are
+    #[command(flatten)]
+    pub table: TableArgs,
     /// Number of the first row, carried in the tick's first user word
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub rows_from: u64,
@@ -92,7 +87,7 @@ pub async fn run(args: FeedArgs) -> Result<(), Failure> {
     let gauges = Arc::new(Gauges::default());
     let inside = Arc::clone(&gauges);
     let options = ProducerOptions { memory_only: args.memory_only, ..Default::default() };
-    let target = Target { table: args.table, first_row: args.rows_from, rows_per_s: None };
+    let target = Target { table: args.table.table, first_row: args.rows_from, rows_per_s: None };
     let mut pumping = tokio::task::spawn_blocking(move || {
         let producer = client.producer(options);
         let pumped = pump::pump(producer, &mut *feed, target, &inside, |_| ());

@@ -5,6 +5,7 @@ use core::time::Duration;
 use clap::Args;
 use zepto_client::message::{MemberStatus, Request, Response, Status};
 use zepto_client::{ask_once, unexpected};
+use zepto_core::limits::WEIGHT_DEFAULT;
 use zepto_core::topology::MemberState;
 
 use crate::failure::Failure;
@@ -13,8 +14,6 @@ use crate::secret::SecretArgs;
 
 /// Time for the node to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// The weight that needs no mention.
-const WEIGHT_DEFAULT: u16 = 100;
 
 /// Show a node, its cluster's members and what is stored
 #[derive(Args, Clone, Debug)]

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use zepto_client::message::{Operation, Request, Response, Status};
 use zepto_client::{ClientError, ask_once, unexpected};
 use zepto_core::Refusal;
-use zepto_core::limits::{TABLES_MAX, WEIGHT_MAX};
+use zepto_core::limits::WEIGHT_MAX;
 
+use crate::argument::TableArgs;
 use crate::failure::Failure;
 use crate::format;
 use crate::secret::SecretArgs;
@@ -145,19 +146,6 @@ pub struct PinArgs {
     /// The cluster
     #[command(flatten)]
     pub cluster: ClusterArgs,
-}
-
-/// Which table a symbol is in.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct TableArgs {
-    /// Table of the symbol
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        value_parser = clap::value_parser!(u16).range(..i64::from(TABLES_MAX))
-    )]
-    pub table: u16,
 }
 
 /// Pins a symbol's partition.

@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 use clap::{Args, ValueEnum};
 use zepto_client::message::{Answer, AnswerBody, Ask, Missing, Of, Part, Query, Request, Response};
 use zepto_client::{ask_once, unexpected};
-use zepto_core::limits::{BARS_MAX, RANGE_ROWS_MAX, TABLES_MAX};
+use zepto_core::limits::{BARS_MAX, RANGE_ROWS_MAX};
 use zepto_core::slot;
 use zepto_store::query::{KindSet, Summary, TimeRange};
 
-use crate::argument::{parse_interval, parse_kinds, parse_time, parse_wait};
+use crate::argument::{TableArgs, parse_interval, parse_kinds, parse_time, parse_wait};
 use crate::failure::Failure;
 use crate::secret::SecretArgs;
 use show::Missed;
@@ -43,14 +43,9 @@ pub struct QueryArgs {
     /// Address of a node, host:port
     #[arg(long, value_name = "ADDR")]
     pub at: String,
-    /// Table of the symbol
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        value_parser = clap::value_parser!(u16).range(..i64::from(TABLES_MAX))
-    )]
-    pub table: u16,
+    /// Where the symbol is
+    #[command(flatten)]
+    pub table: TableArgs,
     /// First event time that is inside
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub from: Option<u64>,
@@ -166,7 +161,7 @@ async fn ask_series(
     range: TimeRange,
     of: Of,
 ) -> Result<Result<Part, Vec<Missing>>, Failure> {
-    let series = Ask::Series { table: args.table, symbol: symbol.to_owned(), range, of };
+    let series = Ask::Series { table: args.table.table, symbol: symbol.to_owned(), range, of };
     let answer = ask(args, series).await?;
     match answer.body {
         AnswerBody::Series(Some(part)) => Ok(Ok(part)),
@@ -186,7 +181,7 @@ async fn all(args: &QueryArgs) -> Result<(), Failure> {
     let mut others = BTreeMap::<u16, u64>::new();
     let mut answers = BTreeMap::<String, Summary>::new();
     for (table, name, summary) in rows {
-        if table == args.table {
+        if table == args.table.table {
             answers.entry(name).or_default().merge(&summary);
         } else {
             *others.entry(table).or_default() += 1;

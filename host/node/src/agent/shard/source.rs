@@ -221,14 +221,19 @@ impl<X: Transport> Source<X> {
         self.producers.get(index as usize).copied().filter(|index| *index != UNBOUND)
     }
 
-    /// Nothing of the partition is taken any more before it is bound again: all of it is refused
-    /// for the same reason.
+    /// Refuses a record, and all that comes of its partition before it is bound again.
     #[cold]
     fn give_up(&mut self, partition: PartitionId, reason: Refusal) -> Step {
+        self.unbind(partition, reason);
+        Step::Refuse(reason)
+    }
+
+    /// Nothing of the partition is taken any more before it is bound again: all of it is refused
+    /// for the same reason.
+    fn unbind(&mut self, partition: PartitionId, reason: Refusal) {
         if let Some(bound) = self.partitions.get_mut(partition.0 as usize) {
             *bound = Err(reason);
         }
-        Step::Refuse(reason)
     }
 
     fn bind(
@@ -351,8 +356,7 @@ impl<X: Transport> Source<X> {
         if let Err(reason) = taken {
             rows.void = true;
             ledger.give_up_fill(partition, lane);
-            // What is refused is the next record: this is a row of one that was taken.
-            let _next = self.give_up(partition, reason);
+            self.unbind(partition, reason);
         }
         if is_last {
             self.rows = None;
