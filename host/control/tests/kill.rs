@@ -7,8 +7,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use zepto_control::datadir::{DataDir, DataDirError};
+use zepto_control::file::LogError;
 use zepto_control::raft::{LinkFailure, Peer, PeerLink, Raft, Times};
 use zepto_control::{Command, ControlLog, Outcome};
 
@@ -32,7 +34,7 @@ fn child_that_proposes_until_it_is_killed() {
     let directory = DataDir::open(Path::new(&path), "a").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        let log = start(&directory.log_path()).await;
+        let (log, _worker) = start(&directory.log_path()).await;
         if log.is_fresh() {
             log.bootstrap().await.unwrap();
             let bootstrap = Command::Bootstrap { cluster: 1, bits: 4, copies: 1 };
@@ -58,11 +60,11 @@ fn child_that_proposes_until_it_is_killed() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the node crate's part, played by the test")]
-async fn start(path: &Path) -> Arc<Raft<Nobody>> {
+async fn start(path: &Path) -> (Arc<Raft<Nobody>>, JoinHandle<Result<(), LogError>>) {
     let events = Box::new(|_, _| {});
     let (unstarted, worker) = Raft::open(path, ("a", "h:1"), Nobody, Times::FAST, events).unwrap();
-    std::thread::spawn(move || worker.run());
-    unstarted.start().await.unwrap()
+    let worker = std::thread::spawn(move || worker.run());
+    (unstarted.start().await.unwrap(), worker)
 }
 
 fn report(index: u64, name: &str) {
@@ -108,13 +110,15 @@ fn what_a_killed_process_reported_as_committed_is_in_its_log() {
         let data = DataDir::open(&path, "a").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let log = start(&data.log_path()).await;
+            let (log, worker) = start(&data.log_path()).await;
             log.recovered(DEADLINE).await.unwrap();
             for (index, name) in &committed {
                 assert!(log.state().index() >= *index);
                 assert!(log.state().symbol_id(name).is_some(), "{name} of entry {index} is lost");
             }
             log.stop().await;
+            // It holds the file until it ends, and the next child wants the file.
+            worker.join().unwrap().unwrap();
         });
     }
 }
