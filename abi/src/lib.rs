@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod ids;
+pub mod plugin;
 mod status;
 mod tick;
 

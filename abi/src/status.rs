@@ -17,7 +17,7 @@ macro_rules! codes {
             /// Every code, in numeric order of declaration.
             pub const ALL: &'static [$name] = &[$($name::$variant),*];
 
-            /// The number that C and lanes carry.
+            /// The number that crosses the boundary.
             pub const fn code(self) -> $inner {
                 self as $inner
             }
@@ -43,6 +43,8 @@ macro_rules! codes {
         }
     };
 }
+
+pub(crate) use codes;
 
 codes! {
     /// Result of a call over the C interface: zero, or a negative number.
