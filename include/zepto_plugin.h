@@ -129,15 +129,17 @@ enum { /* message kinds that are not events */
   ZP_MSG_OPEN = 1, ZP_MSG_NODES = 2, ZP_MSG_PLAN = 3, ZP_MSG_HTTP_REQ = 4, ZP_MSG_BYTES = 5
 };
 enum { /* events.  Host never sends a kind newer than the plugin's abi_minor. */
-  ZP_EV_START = 0x100,        /* open() succeeded and (on reload) state was imported: begin work */
-  ZP_EV_STOP = 0x101,         /* drain; zp_reply(token) when done, or the deadline closes you */
+  ZP_EV_START = 0x100,        /* begin work: after open, and again after STOP when the host goes back
+                                 to this instance from a newer one that failed */
+  ZP_EV_STOP = 0x101,         /* timers, requests and sockets are gone after this; reply when done */
   ZP_EV_CONFIG = 0x102,       /* body = new config JSON; reply ZP_OK to accept, error = keep old */
   ZP_EV_EXPORT_STATE = 0x103, /* reply with bytes (<= state limit) */
-  ZP_EV_IMPORT_STATE = 0x104, /* body = bytes of the old instance; token carries its state_version */
+  ZP_EV_IMPORT_STATE = 0x104, /* body = what the instance before exported, status = its
+                                 state_version; reply ZP_OK, or an error to begin without */
   ZP_EV_HEALTH = 0x105,       /* reply ZP_OK = healthy (canary / liveness probe) */
   ZP_EV_TIMER = 0x110,        /* token = timer id */
   ZP_EV_HTTP = 0x111,         /* token = request; body = zp_http_resp (may be a stream part) */
-  ZP_EV_UDP = 0x112,          /* token = socket; body = zp_udp_dgram */
+  ZP_EV_UDP = 0x112,          /* token = socket; body = zp_udp_dgram, or status = why it is gone */
   ZP_EV_WAKE = 0x113,
   ZP_EV_DISC_RESYNC = 0x120,  /* host wants a full ZP_MSG_NODES snapshot soon */
   ZP_EV_MIG_PLAN = 0x130,     /* body = zp_plan_req; reply with ZP_MSG_PLAN */

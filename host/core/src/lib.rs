@@ -9,7 +9,7 @@
 //! * [`balance`]: what an owner should change, so that everybody has their share.
 //! * [`slot`], [`dedupe`], [`fence`], [`settle`]: the pieces of a lane.
 //! * [`heartbeat`], [`detect`]: who is alive.
-//! * [`budget`], [`refusals`]: how much may be in flight, and what was turned away.
+//! * [`budget`], [`size`], [`refusals`]: how much may be in flight, and what was turned away.
 #![forbid(unsafe_code)]
 
 pub mod balance;
@@ -26,6 +26,7 @@ pub mod placement;
 pub mod refusals;
 pub mod ring;
 pub mod settle;
+pub mod size;
 pub mod slot;
 pub mod symbols;
 pub mod time;

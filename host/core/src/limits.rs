@@ -254,7 +254,121 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Seeds in a configuration.
 pub const SEEDS_MAX: usize = 64;
 
+/// Plugins of one node.
+pub const PLUGINS_MAX: usize = 16;
+/// Bytes of a plugin's name.
+pub const PLUGIN_NAME_BYTES_MAX: usize = 32;
+/// Bytes of a plugin's file.
+pub const PLUGIN_FILE_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of a plugin's configuration.
+pub const PLUGIN_CONFIG_BYTES_MAX: usize = 1 << 20;
+/// Grants of one plugin.
+pub const PLUGIN_GRANTS_MAX: usize = 64;
+/// Memory of one instance, unless it is set otherwise.
+pub const PLUGIN_MEMORY_DEFAULT: u64 = 8 << 20;
+/// Most memory that an instance may be given.
+pub const PLUGIN_MEMORY_MAX: u64 = 1 << 30;
+/// Least memory that an instance may be given: the inbox for one message must fit beside its stack.
+pub const PLUGIN_MEMORY_MIN: u64 = 128 << 10;
+/// Time for one event, unless it is set otherwise.
+pub const PLUGIN_EVENT_MS_DEFAULT: u64 = 50;
+/// Most time that one event may be given.
+pub const PLUGIN_EVENT_MS_MAX: u64 = 10_000;
+/// Time to open an instance, or to take over the state of another.
+pub const PLUGIN_OPEN_MS: u64 = 500;
+/// Time for an answer that an event asks for: a plan, a veto.
+pub const PLUGIN_REPLY_MS: u64 = 2_000;
+/// Time for an instance to end what it has begun.
+pub const PLUGIN_STOP_MS: u64 = 5_000;
+/// Time beyond its own after which a call that cannot be interrupted counts as hung.
+pub const PLUGIN_HUNG_AFTER_MS: u64 = 500;
+/// Bytes of a message in either direction, unless it is set otherwise.
+pub const PLUGIN_MESSAGE_BYTES_DEFAULT: u64 = 4 << 20;
+/// Most bytes that a message may be given.
+pub const PLUGIN_MESSAGE_BYTES_MAX: u64 = 64 << 20;
+/// Nodes of one answer, unless it is set otherwise.
+pub const PLUGIN_NODES_DEFAULT: u32 = 10_000;
+/// Most nodes that an answer may be given.
+pub const PLUGIN_NODES_MAX: u32 = 1 << 20;
+/// Bytes of a discovered node's text id.
+pub const PLUGIN_NODE_ID_BYTES_MAX: usize = 128;
+/// Bytes of a discovered node's host name: what DNS allows.
+pub const PLUGIN_HOST_BYTES_MAX: usize = 253;
+/// Bytes of one log line of a plugin.
+pub const PLUGIN_LOG_BYTES_MAX: usize = 4 << 10;
+/// Log lines of a plugin in a second; the others are counted.
+pub const PLUGIN_LOG_LINES_PER_S: u32 = 100;
+/// Bytes of a plugin's last error.
+pub const PLUGIN_ERROR_BYTES_MAX: usize = 1 << 10;
+/// Random bytes of one call.
+pub const PLUGIN_RANDOM_BYTES_MAX: usize = 64 << 10;
+/// Timers of one instance.
+pub const PLUGIN_TIMERS_MAX: usize = 64;
+/// Shortest period of a timer that repeats.
+pub const PLUGIN_TIMER_PERIOD_MS_MIN: u64 = 10;
+/// Things that one call may ask for; more is refused as busy.
+pub const PLUGIN_EFFECTS_MAX: usize = 1024;
+/// Questions of the host that wait for one instance's reply.
+pub const PLUGIN_QUESTIONS_MAX: usize = 64;
+/// HTTP requests of one instance in flight.
+pub const PLUGIN_HTTP_MAX: usize = 16;
+/// Bytes of an HTTP answer's body, unless the request says less.
+pub const PLUGIN_HTTP_BODY_BYTES_MAX: usize = 8 << 20;
+/// Bytes of one part of an answer that comes in parts.
+pub const PLUGIN_HTTP_PART_BYTES_MAX: usize = 64 << 10;
+/// Headers of an HTTP request or answer.
+pub const PLUGIN_HTTP_HEADERS_MAX: usize = 64;
+/// Time for an HTTP request that says none.
+pub const PLUGIN_HTTP_TIMEOUT_MS: u64 = 30_000;
+/// Longest time that an HTTP request may be given; streams too.
+pub const PLUGIN_HTTP_TIMEOUT_MS_MAX: u64 = 3_600_000;
+/// Time to reach a server and speak TLS with it.
+pub const PLUGIN_HTTP_CONNECT_MS: u64 = 5_000;
+/// Bytes of a secret that the host fills in.
+pub const PLUGIN_SECRET_BYTES_MAX: u64 = 16 << 10;
+/// UDP sockets of one instance.
+pub const PLUGIN_UDP_SOCKETS_MAX: usize = 4;
+/// Bytes of a datagram.
+pub const PLUGIN_UDP_BYTES_MAX: usize = 1_400;
+/// Datagrams that one instance may send in a second.
+pub const PLUGIN_UDP_PER_S_MAX: u32 = 10_000;
+/// What came in for an instance and waits for its turn. Datagrams beyond it are dropped.
+pub const PLUGIN_QUEUE_MAX: usize = 256;
+/// Bytes of the keys and values that a plugin keeps, unless the grant says otherwise.
+pub const PLUGIN_KV_BYTES_DEFAULT: u64 = 1 << 20;
+/// Most bytes of keys and values.
+pub const PLUGIN_KV_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of a key.
+pub const PLUGIN_KV_KEY_BYTES_MAX: usize = 256;
+/// Names of one plugin's metrics.
+pub const PLUGIN_METRICS_MAX: usize = 256;
+/// Bytes of a metric's name.
+pub const PLUGIN_METRIC_NAME_BYTES_MAX: usize = 64;
+/// Bytes of the state that an instance hands to its successor.
+pub const PLUGIN_STATE_BYTES_MAX: usize = 4 << 20;
+/// Share of the known nodes, in percent, that one answer may remove without being repeated.
+pub const PLUGIN_REMOVE_PERCENT_MAX: usize = 30;
+/// Time after which a removal of more is taken if it is repeated.
+pub const PLUGIN_HOLD_MS: u64 = 30_000;
+/// First pause before a plugin that failed is started again; it doubles each time.
+pub const PLUGIN_RESTART_MS_MIN: u64 = 1_000;
+/// Longest such pause.
+pub const PLUGIN_RESTART_MS_MAX: u64 = 60_000;
+/// Restarts within [`PLUGIN_RESTART_WINDOW_MS`]; then the plugin stays down.
+pub const PLUGIN_RESTARTS_MAX: usize = 5;
+/// See [`PLUGIN_RESTARTS_MAX`].
+pub const PLUGIN_RESTART_WINDOW_MS: u64 = 600_000;
+/// Time during which the version before a new one is kept open, to go back to.
+pub const PLUGIN_PROBATION_MS: u64 = 600_000;
+
 const _: () = {
+    assert!(
+        PLUGIN_MEMORY_MIN < PLUGIN_MEMORY_DEFAULT && PLUGIN_MEMORY_DEFAULT <= PLUGIN_MEMORY_MAX
+    );
+    assert!(PLUGIN_STATE_BYTES_MAX as u64 <= PLUGIN_MESSAGE_BYTES_DEFAULT);
+    assert!(PLUGIN_EVENT_MS_DEFAULT < PLUGIN_OPEN_MS && PLUGIN_OPEN_MS < PLUGIN_REPLY_MS);
+    assert!(PLUGIN_RESTART_MS_MIN < PLUGIN_RESTART_MS_MAX);
+    assert!(PLUGIN_HTTP_PART_BYTES_MAX < PLUGIN_HTTP_BODY_BYTES_MAX);
     assert!(LANE_SLOTS.is_power_of_two() && RPC_LANE_SLOTS.is_power_of_two());
     assert!(LANE_SLOTS_MAX >= LANE_SLOTS && LANE_SLOTS >= RPC_LANE_SLOTS);
     assert!((PUBLISH_EVERY as usize) < RPC_LANE_SLOTS && LANE_BATCH < RPC_LANE_SLOTS);

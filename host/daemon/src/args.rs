@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
+use zepto_core::size::Size;
 use zepto_node::config::{Config, ProfileName};
-use zepto_node::size::Size;
 use zepto_tools::demo::DemoArgs;
 use zepto_tools::failure::Failure;
 use zepto_tools::feed_cmd::FeedArgs;

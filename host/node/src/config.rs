@@ -3,7 +3,6 @@
 //! Every field has a default that works on one machine, except the node's id. An unknown key is an
 //! error that names it; `--print-config` shows what is in force, in the same format.
 
-use crate::size::Size;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use zepto_core::limits::{
     CONFIG_BYTES_MAX, COPIES_DEFAULT, COPIES_MAX, NODE_NAME_BYTES_MAX, PARTITION_BITS_DEFAULT,
     PARTITION_BITS_MAX, SEEDS_MAX, SHARDS_MAX, WEIGHT_DEFAULT, WEIGHT_MAX,
 };
+use zepto_core::size::Size;
 
 /// What `admin` says when there is no admin HTTP.
 pub const ADMIN_OFF: &str = "off";

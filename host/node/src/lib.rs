@@ -21,7 +21,6 @@ mod query;
 mod replication;
 mod service;
 mod shards;
-pub mod size;
 mod start_error;
 mod status;
 mod voters;

@@ -1,0 +1,555 @@
+//! One plugin from its start to its end: events one after the other, questions with a deadline,
+//! restarts with a pause, new versions on probation, and what discovery says vetted and published.
+
+mod live;
+mod reload;
+mod report;
+mod restarts;
+mod timers;
+mod worker;
+
+pub use report::{DiscoveryReport, Report, State};
+pub use worker::Spawn;
+
+use crate::config::{PluginConfig, Then};
+use crate::context::Setting;
+use crate::error::LoadError;
+use crate::file::{PluginFile, Sha256};
+use crate::instance::Fault;
+use crate::kv::Kv;
+use crate::loader::{Loaded, Loader};
+use crate::runner::{Delivery, Opening};
+use crate::vet::{Answer, Discovered, Offer, Roster};
+use core::time::Duration;
+use live::{Live, Outcome, kv_path};
+use restarts::Restarts;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+use zepto_abi::plugin::{KIND_DISCOVERY, PluginStatus};
+use zepto_core::env::Env;
+use zepto_core::limits::{PLUGIN_HOLD_MS, PLUGIN_PROBATION_MS, PLUGIN_REPLY_MS, PLUGIN_STOP_MS};
+use zepto_core::time::Nanos;
+
+/// Time between two looks at what an instance counts.
+const TALLY_EVERY_NS: u64 = 1_000_000_000;
+/// Time between two requests for a full answer.
+const RESYNC_AFTER_NS: u64 = 1_000_000_000;
+const MS: u64 = 1_000_000;
+
+/// Why a question has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoReply {
+    /// The plugin said no, or failed.
+    #[error("{0}")]
+    Refused(String),
+    /// It did not reply in time.
+    #[error("no reply within {PLUGIN_REPLY_MS} ms")]
+    Late,
+    /// It does not run.
+    #[error("the plugin does not run")]
+    Down,
+}
+
+type Reply = oneshot::Sender<Result<Vec<u8>, NoReply>>;
+
+/// What a plugin's manager is told.
+pub enum Command {
+    /// Take a new version into service.
+    Reload(Box<PluginFile>, oneshot::Sender<Result<String, String>>),
+    /// Take what is held: an operator says that it is right.
+    Confirm(oneshot::Sender<Option<String>>),
+    /// Ask a question.
+    Ask(Delivery, Reply),
+    /// Tell something.
+    Tell(Delivery),
+    /// End.
+    Stop(oneshot::Sender<()>),
+}
+
+/// What a manager works with.
+pub struct Parts {
+    /// The plugin's configuration.
+    pub config: PluginConfig,
+    /// What its instances are made with; the waker is the manager's.
+    pub setting: Setting,
+    /// What they are told about the node.
+    pub opening: Opening,
+    /// Loads new versions.
+    pub loader: Arc<Loader>,
+    /// Starts threads.
+    pub spawn: Spawn,
+    /// Where its kept values are.
+    pub directory: PathBuf,
+    /// Told when a plugin that the node must not be without has failed.
+    pub fail: watch::Sender<Option<String>>,
+}
+
+/// The manager of one plugin.
+pub struct Manager {
+    parts: Parts,
+    env: Arc<dyn Env>,
+    live: Option<Live>,
+    /// The version before, until when it is kept.
+    before: Option<(Live, Nanos)>,
+    loaded: Loaded,
+    generation: u32,
+    roster: Option<Roster>,
+    questions: BTreeMap<u64, (Nanos, Reply)>,
+    restarts: Restarts,
+    restart_at: Option<Nanos>,
+    resync_at: Option<Nanos>,
+    tally_at: Nanos,
+    quarantine: BTreeMap<Sha256, String>,
+    commands: mpsc::Receiver<Command>,
+    report: watch::Sender<Report>,
+    nodes: watch::Sender<Arc<Vec<Discovered>>>,
+}
+
+/// Who wants to know about a plugin, and to tell it something.
+#[derive(Clone)]
+pub struct Handle {
+    /// To its manager.
+    pub commands: mpsc::Sender<Command>,
+    /// From it.
+    pub report: watch::Receiver<Report>,
+    /// The nodes that it knows of; empty unless it is for discovery.
+    pub nodes: watch::Receiver<Arc<Vec<Discovered>>>,
+    /// `1 << KIND_*`.
+    pub kinds: u32,
+}
+
+/// Commands that wait for one manager.
+const COMMANDS_MAX: usize = 64;
+
+impl Manager {
+    /// Loads and opens a plugin. It begins when [`Self::run`] does.
+    ///
+    /// # Errors
+    /// Why it does not open; nothing is left behind.
+    pub async fn open(parts: Parts, file: PluginFile) -> Result<(Self, Handle), LoadError> {
+        let (loader, setting) = (Arc::clone(&parts.loader), parts.setting.clone());
+        let loading = tokio::task::spawn_blocking(move || loader.load(&file, &setting));
+        let loaded = loading.await.map_err(|error| LoadError::System(error.to_string()))??;
+        let env = Arc::clone(&parts.setting.env);
+        let is_discovery = loaded.info.kinds & (1 << KIND_DISCOVERY) != 0;
+        let roster = is_discovery.then(|| Roster::new(&parts.setting.node_id));
+        let mut first = Report { name: parts.setting.name.clone(), ..Report::default() };
+        first.set_loaded(&loaded);
+        let ((commands, waiting), (report, told)) =
+            (mpsc::channel(COMMANDS_MAX), watch::channel(first));
+        let (nodes, known) = watch::channel(Arc::default());
+        let mut manager = Self {
+            restarts: Restarts::new(parts.config.on_failure),
+            env,
+            live: None,
+            before: None,
+            generation: 0,
+            roster,
+            questions: BTreeMap::new(),
+            restart_at: None,
+            resync_at: None,
+            tally_at: Nanos(0),
+            quarantine: BTreeMap::new(),
+            commands: waiting,
+            report,
+            nodes,
+            loaded,
+            parts,
+        };
+        let (live, outcome) = manager.open_instance(&manager.loaded.clone()).await?;
+        manager.live = Some(live);
+        manager.take(outcome).await;
+        let kinds = manager.loaded.info.kinds;
+        Ok((manager, Handle { commands, report: told, nodes: known, kinds }))
+    }
+
+    /// Opens an instance of a version.
+    async fn open_instance(&mut self, loaded: &Loaded) -> Result<(Live, Outcome), LoadError> {
+        let (path, setting) = (&self.parts.directory, self.parts.setting.clone());
+        let kept = kv_path(path, &setting.name);
+        let limit = setting.grants.kv_bytes;
+        let read = tokio::task::spawn_blocking(move || match limit {
+            Some(limit) => Kv::read(&kept, limit)
+                .map_err(|error| LoadError::System(format!("{}: {error}", kept.display()))),
+            None => Ok(Kv::default()),
+        });
+        let kv = read.await.map_err(|error| LoadError::System(error.to_string()))??;
+        self.generation += 1;
+        let threads = (&self.parts.spawn, &self.parts.opening);
+        Live::open(loaded, setting, self.generation, (path, kv), threads).await
+    }
+
+    /// Works until it is stopped.
+    pub async fn run(mut self) {
+        self.begin().await;
+        loop {
+            let due = self.due();
+            let pause = Duration::from_nanos(due.0.saturating_sub(self.env.now().0));
+            let env = Arc::clone(&self.env);
+            let next = async {
+                match &mut self.live {
+                    Some(live) => live.next(&env).await,
+                    None => core::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // What is due comes first: a plugin that is always busy must not put it off.
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Command::Stop(reply)) => {
+                        self.end().await;
+                        let _gone = reply.send(());
+                        return;
+                    }
+                    None => return self.end().await,
+                    Some(command) => self.obey(command).await,
+                },
+                () = tokio::time::sleep(pause) => self.tick().await,
+                delivery = next => self.deliver(delivery).await,
+            }
+        }
+    }
+
+    /// The instance begins, or begins again.
+    async fn begin(&mut self) {
+        let state = if self.before.is_some() { State::Probation } else { State::Running };
+        self.report.send_modify(|report| report.state = state);
+        self.deliver(Delivery::start()).await;
+    }
+
+    async fn obey(&mut self, command: Command) {
+        // Whoever asked may have given up; then there is nobody to tell.
+        match command {
+            Command::Reload(file, reply) => drop(reply.send(self.reload(*file).await)),
+            Command::Confirm(reply) => drop(reply.send(self.confirm())),
+            Command::Ask(delivery, reply) => self.ask(delivery, reply).await,
+            Command::Tell(delivery) => self.deliver(delivery).await,
+            Command::Stop(_) => {}
+        }
+    }
+
+    /// Delivers an event, and does what comes of it.
+    async fn deliver(&mut self, delivery: Delivery) {
+        let Some(live) = self.live.as_mut() else { return };
+        match live.deliver(delivery).await {
+            Ok(outcome) => self.take(outcome).await,
+            Err(fault) => self.fault(&fault).await,
+        }
+    }
+
+    async fn take(&mut self, outcome: Outcome) {
+        if let Some(status) = outcome.status {
+            let is_error = status < 0 && status != PluginStatus::Unsupported.code();
+            self.report.send_modify(|report| {
+                report.events += 1;
+                report.errors += u64::from(is_error);
+                report.event_ns += outcome.took_ns;
+                report.event_ns_max = report.event_ns_max.max(outcome.took_ns);
+            });
+        }
+        for (token, status, bytes) in outcome.replies {
+            let Some((_, reply)) = self.questions.remove(&token) else { continue };
+            let answer = if status >= 0 { Ok(bytes) } else { Err(self.refused(status).await) };
+            // Whoever asked may have given up.
+            drop(reply.send(answer));
+        }
+        for answer in outcome.answers {
+            self.offer(&answer).await;
+        }
+    }
+
+    async fn refused(&self, status: i32) -> NoReply {
+        let text = PluginStatus::from_code(status).map_or("an unknown status", PluginStatus::text);
+        let tally = match &self.live {
+            Some(live) => live.tally().await,
+            None => None,
+        };
+        let own = tally.map(|tally| tally.error).filter(|error| !error.is_empty());
+        NoReply::Refused(own.unwrap_or_else(|| text.to_owned()))
+    }
+
+    async fn ask(&mut self, delivery: Delivery, reply: Reply) {
+        if self.live.is_none() {
+            drop(reply.send(Err(NoReply::Down)));
+            return;
+        }
+        // The handler may reply before it returns: then the answer is among its effects.
+        let (inner, answer) = oneshot::channel();
+        let Some(token) = self.deliver_asking(delivery, inner).await else {
+            drop(reply.send(Err(NoReply::Down)));
+            return;
+        };
+        if self.questions.contains_key(&token) {
+            self.questions.entry(token).and_modify(|(_, waiting)| *waiting = reply);
+            return;
+        }
+        drop(reply.send(answer.await.unwrap_or(Err(NoReply::Down))));
+    }
+
+    /// Delivers a question, with someone who waits for its reply already.
+    async fn deliver_asking(&mut self, delivery: Delivery, reply: Reply) -> Option<u64> {
+        let live = self.live.as_mut()?;
+        match live.deliver(delivery).await {
+            Ok(outcome) => {
+                let token = outcome.question?;
+                let status = outcome.status.unwrap_or_default();
+                let due = Nanos(self.env.now().0 + PLUGIN_REPLY_MS * MS);
+                self.questions.insert(token, (due, reply));
+                self.take(outcome).await;
+                if status < 0
+                    && let Some((_, reply)) = self.questions.remove(&token)
+                {
+                    // It says at once that it has no answer.
+                    self.forget(token).await;
+                    drop(reply.send(Err(self.refused(status).await)));
+                }
+                Some(token)
+            }
+            Err(fault) => {
+                self.fault(&fault).await;
+                None
+            }
+        }
+    }
+
+    async fn forget(&self, token: u64) {
+        if let Some(live) = &self.live {
+            live.forget_question(token).await;
+        }
+    }
+
+    /// What discovery says.
+    async fn offer(&mut self, answer: &Answer) {
+        let (name, now) = (self.parts.setting.name.clone(), self.env.now());
+        let Some(roster) = &mut self.roster else { return };
+        match roster.offer(answer, now) {
+            Offer::Applied(change) => {
+                self.resync_at = None;
+                if change != crate::vet::Change::default() {
+                    let crate::vet::Change { added, removed, changed } = change;
+                    tracing::info!(plugin = name, ?added, ?removed, ?changed, "discovery");
+                }
+                self.publish();
+            }
+            Offer::Held(held) => {
+                let (removes, known) = held.removes;
+                let wants = if held.wants_operator {
+                    "until an operator confirms it with `zepto-host member confirm`"
+                } else {
+                    "until it is repeated, or confirmed with `zepto-host member confirm`"
+                };
+                tracing::warn!(plugin = name, removes, known, "answer held {wants}");
+                self.report.send_modify(|report| report.held += 1);
+                self.resync_at = Some(Nanos(now.0.max(held.since.0 + PLUGIN_HOLD_MS * MS) + MS));
+                if held.wants_operator {
+                    self.resync_at = None;
+                }
+                self.publish();
+                self.roll_back("its answer removes too many nodes").await;
+            }
+            Offer::NoBase => {
+                tracing::warn!(plugin = name, "a change before any full answer; asking for one");
+                self.resync_at = Some(Nanos(now.0 + RESYNC_AFTER_NS));
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let Some(roster) = &self.roster else { return };
+        let held = roster.held().map(|held| (held.removes.0, held.removes.1, held.wants_operator));
+        let others: Vec<Discovered> = roster.others().cloned().collect();
+        let discovery = DiscoveryReport { nodes: others.len(), answered: roster.answered(), held };
+        self.report.send_modify(|report| report.discovery = Some(discovery));
+        self.nodes.send_if_modified(|nodes| {
+            let is_new = **nodes != others || roster.answered().is_some();
+            *nodes = Arc::new(others);
+            is_new
+        });
+    }
+
+    fn confirm(&mut self) -> Option<String> {
+        let change = self.roster.as_mut()?.confirm(self.env.now())?;
+        tracing::info!(plugin = self.parts.setting.name, removed = ?change.removed, "confirmed");
+        self.resync_at = None;
+        self.publish();
+        Some(format!("{} removed, {} added", change.removed.len(), change.added.len()))
+    }
+
+    /// The instance came to its end.
+    async fn fault(&mut self, fault: &Fault) {
+        let name = self.parts.setting.name.clone();
+        tracing::error!(plugin = name, "{fault}");
+        self.report.send_modify(|report| {
+            *report.faults.entry(fault.kind).or_default() += 1;
+            report.last_error = fault.to_string();
+            report.end_tally();
+        });
+        self.abandon();
+        if self.before.is_some() {
+            self.roll_back(&fault.to_string()).await;
+            return;
+        }
+        self.pause_or_fail(&fault.to_string());
+    }
+
+    /// The instance is not called again, and nobody waits for it any more.
+    fn abandon(&mut self) {
+        self.live = None;
+        for (_, (_, reply)) in core::mem::take(&mut self.questions) {
+            drop(reply.send(Err(NoReply::Down)));
+        }
+    }
+
+    fn pause_or_fail(&mut self, why: &str) {
+        let name = &self.parts.setting.name;
+        let now = self.env.now();
+        self.restart_at = self.restarts.after_failure(now, self.env.random());
+        let state = match self.restart_at {
+            Some(at) => {
+                let pause_ms = (at.0 - now.0) / MS;
+                tracing::warn!(plugin = name, pause_ms, "started again after a pause");
+                State::Restarting
+            }
+            None => {
+                tracing::error!(plugin = name, "failed too often; its last good answer stands");
+                State::Failed
+            }
+        };
+        self.report.send_modify(|report| report.state = state);
+        if state == State::Failed && self.parts.config.on_failure.then == Then::Abort {
+            self.parts.fail.send_replace(Some(format!("plugin {name} failed: {why}")));
+        }
+    }
+
+    async fn restart(&mut self) {
+        self.restart_at = None;
+        self.report.send_modify(|report| report.restarts += 1);
+        match self.open_instance(&self.loaded.clone()).await {
+            Ok((live, outcome)) => {
+                self.live = Some(live);
+                self.take(outcome).await;
+                self.begin().await;
+            }
+            Err(error) => {
+                tracing::error!(plugin = self.parts.setting.name, %error, "did not start again");
+                self.report.send_modify(|report| report.last_error = error.to_string());
+                self.pause_or_fail(&error.to_string());
+            }
+        }
+    }
+
+    /// When there is something to do next, whatever comes in.
+    fn due(&self) -> Nanos {
+        let questions = self.questions.values().map(|(due, _)| *due);
+        let probation = self.before.as_ref().map(|(_, until)| *until);
+        let times = [self.restart_at, self.resync_at, probation, Some(self.tally_at)];
+        questions.chain(times.into_iter().flatten()).min().unwrap_or(self.tally_at)
+    }
+
+    /// Does what is due.
+    async fn tick(&mut self) {
+        let now = self.env.now();
+        let late: Vec<u64> =
+            self.questions.iter().filter(|(_, (due, _))| *due <= now).map(|(t, _)| *t).collect();
+        for token in late {
+            let Some((_, reply)) = self.questions.remove(&token) else { continue };
+            self.forget(token).await;
+            self.report.send_modify(|report| report.unanswered += 1);
+            drop(reply.send(Err(NoReply::Late)));
+        }
+        if self.restart_at.is_some_and(|at| at <= now) {
+            self.restart().await;
+        }
+        if self.resync_at.is_some_and(|at| at <= now) {
+            self.resync_at = None;
+            self.deliver(Delivery::resync()).await;
+        }
+        if self.before.as_ref().is_some_and(|(_, until)| *until <= now) {
+            self.end_probation().await;
+        }
+        if self.tally_at <= now {
+            self.tally_at = Nanos(now.0 + TALLY_EVERY_NS);
+            self.look().await;
+        }
+    }
+
+    /// Looks at what the instance counts.
+    async fn look(&self) {
+        let Some(live) = &self.live else { return };
+        let Some(tally) = live.tally().await else { return };
+        self.report.send_if_modified(|report| {
+            report.dropped = live.dropped();
+            report.tally = tally;
+            false
+        });
+    }
+
+    async fn end(&mut self) {
+        if let Some((live, _)) = self.before.take() {
+            live.close().await;
+        }
+        if let Some(live) = self.live.take() {
+            self.stop_instance(live).await;
+        }
+        self.report.send_modify(|report| report.state = State::Stopped);
+    }
+
+    /// Has an instance end what it began, and closes it.
+    async fn stop_instance(&mut self, mut live: Live) {
+        self.quiet(&mut live).await;
+        live.close().await;
+    }
+
+    /// Has an instance end what it began; waits for its reply, but not for long.
+    async fn quiet(&mut self, live: &mut Live) {
+        let until = Nanos(self.env.now().0 + PLUGIN_STOP_MS * MS);
+        let stopped = ask_through(live, &self.env, Delivery::stop(), until).await;
+        if let Err(why) = stopped {
+            tracing::debug!(plugin = self.parts.setting.name, %why, "no reply to STOP");
+        }
+        live.silence();
+    }
+}
+
+/// Asks an instance, and delivers what comes in for it until it has replied. What it emits
+/// meanwhile is not taken.
+async fn ask_through(
+    live: &mut Live,
+    env: &Arc<dyn Env>,
+    delivery: Delivery,
+    until: Nanos,
+) -> Result<Vec<u8>, NoReply> {
+    let ended = |fault: Fault| NoReply::Refused(fault.to_string());
+    let mut outcome = live.deliver(delivery).await.map_err(ended)?;
+    let Some(token) = outcome.question else { return Err(NoReply::Down) };
+    if outcome.status.is_some_and(|status| status < 0) {
+        let status = outcome.status.unwrap_or_default();
+        return Err(status_of(status));
+    }
+    loop {
+        for (of, status, bytes) in outcome.replies {
+            if of == token {
+                return if status >= 0 { Ok(bytes) } else { Err(status_of(status)) };
+            }
+        }
+        let left = Duration::from_nanos(until.0.saturating_sub(env.now().0));
+        let next = tokio::time::timeout(left, live.next(env)).await;
+        let Ok(next) = next else {
+            live.forget_question(token).await;
+            return Err(NoReply::Late);
+        };
+        outcome = live.deliver(next).await.map_err(ended)?;
+    }
+}
+
+fn status_of(status: i32) -> NoReply {
+    let text = PluginStatus::from_code(status).map_or("an unknown status", PluginStatus::text);
+    NoReply::Refused(text.to_owned())
+}
+
+/// How long a new version is on probation.
+fn probation(now: Nanos) -> Nanos {
+    Nanos(now.0 + PLUGIN_PROBATION_MS * MS)
+}

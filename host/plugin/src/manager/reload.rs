@@ -1,0 +1,136 @@
+//! A new version beside the old: opened, given the old one's state, asked whether all is well, and
+//! only then taken into service. The old one is kept open on probation, to go back to.
+
+use super::live::Live;
+use super::{Manager, State, ask_through, probation};
+use crate::error::LoadError;
+use crate::file::PluginFile;
+use crate::loader::Loaded;
+use crate::runner::Delivery;
+use std::sync::Arc;
+use zepto_core::limits::{PLUGIN_OPEN_MS, PLUGIN_STATE_BYTES_MAX};
+use zepto_core::time::Nanos;
+
+const MS: u64 = 1_000_000;
+
+impl Manager {
+    /// Takes a new version into service; the text says which. Any failure before that leaves the
+    /// old one as it was.
+    pub(super) async fn reload(&mut self, file: PluginFile) -> Result<String, String> {
+        let sha256 = file.sha256;
+        if let Some(why) = self.quarantine.get(&sha256) {
+            return Err(LoadError::Quarantined(why.clone()).to_string());
+        }
+        if self.live.is_some() && sha256 == self.loaded.sha256 {
+            return Ok(format!("{sha256} is in service already"));
+        }
+        match self.replace(file).await {
+            Ok(()) => Ok(format!("{} {sha256}", self.loaded.info.version)),
+            Err(error) => {
+                let why = error.to_string();
+                tracing::error!(plugin = self.parts.setting.name, %sha256, why, "not reloaded");
+                self.quarantine.insert(sha256, why.clone());
+                Err(why)
+            }
+        }
+    }
+
+    async fn replace(&mut self, file: PluginFile) -> Result<(), LoadError> {
+        let (loader, setting) = (Arc::clone(&self.parts.loader), self.parts.setting.clone());
+        let loading = tokio::task::spawn_blocking(move || loader.load(&file, &setting));
+        let loaded = loading.await.map_err(|error| LoadError::System(error.to_string()))??;
+        if loaded.info.kinds != self.loaded.info.kinds {
+            let text = "its kinds are others than those of the version before";
+            return Err(LoadError::Kind(text.into()));
+        }
+        let (mut next, _) = self.open_instance(&loaded).await?;
+        if let Err(error) = self.hand_over(&loaded, &mut next).await {
+            next.close().await;
+            return Err(error);
+        }
+        self.swap(loaded, next).await;
+        Ok(())
+    }
+
+    /// Gives a new instance the state of the old, and asks it whether all is well.
+    async fn hand_over(&mut self, loaded: &Loaded, next: &mut Live) -> Result<(), LoadError> {
+        let within = Nanos(self.env.now().0 + 2 * PLUGIN_OPEN_MS * MS);
+        let (version, oldest) = (self.loaded.info.state_version, loaded.info.min_state_version);
+        let mut state = None;
+        if version >= oldest
+            && let Some(old) = &mut self.live
+        {
+            let exported = ask_through(old, &self.env, Delivery::export_state(), within).await;
+            match exported {
+                Ok(bytes) if bytes.len() <= PLUGIN_STATE_BYTES_MAX => state = Some(bytes),
+                Ok(bytes) => tracing::warn!(bytes = bytes.len(), "state too big; begins without"),
+                Err(why) => tracing::info!(%why, "no state; the new version begins without"),
+            }
+        }
+        if let Some(bytes) = state {
+            let import = Delivery::import_state(version, bytes);
+            if let Err(why) = ask_through(next, &self.env, import, within).await {
+                tracing::info!(%why, "state not taken; the new version begins without");
+            }
+        }
+        let well = ask_through(next, &self.env, Delivery::health(), within).await;
+        well.map(drop).map_err(|why| LoadError::Open(format!("not well: {why}")))
+    }
+
+    async fn swap(&mut self, loaded: Loaded, next: Live) {
+        let old = self.live.take();
+        self.abandon();
+        if let Some((before, _)) = self.before.take() {
+            before.close().await;
+        }
+        if let Some(mut old) = old {
+            self.quiet(&mut old).await;
+            self.before = Some((old, probation(self.env.now())));
+        }
+        tracing::info!(plugin = self.parts.setting.name, sha256 = %loaded.sha256, "new version");
+        self.loaded = loaded;
+        self.live = Some(next);
+        self.restarts.forget();
+        self.restart_at = None;
+        let loaded = &self.loaded;
+        self.report.send_modify(|report| {
+            report.set_loaded(loaded);
+            report.end_tally();
+            report.reloads += 1;
+        });
+        // Boxed, for a first event that ends in a fault leads back here.
+        Box::pin(self.begin()).await;
+    }
+
+    /// Goes back to the version before, if it is still there: what replaced it failed.
+    pub(super) async fn roll_back(&mut self, why: &str) {
+        let Some((old, _)) = self.before.take() else { return };
+        let failed = core::mem::replace(&mut self.loaded, old.loaded.clone());
+        let plugin = &self.parts.setting.name;
+        tracing::error!(plugin, sha256 = %failed.sha256, why, "on probation; going back");
+        self.quarantine.insert(failed.sha256, why.to_owned());
+        let live = self.live.take();
+        self.abandon();
+        if let Some(live) = live {
+            live.close().await;
+        }
+        self.live = Some(old);
+        let loaded = &self.loaded;
+        self.report.send_modify(|report| {
+            report.set_loaded(loaded);
+            report.end_tally();
+            report.rollbacks += 1;
+            report.last_error = why.to_owned();
+            report.state = State::Running;
+        });
+        Box::pin(self.begin()).await;
+    }
+
+    /// The new version has proved itself.
+    pub(super) async fn end_probation(&mut self) {
+        let Some((old, _)) = self.before.take() else { return };
+        tracing::info!(plugin = self.parts.setting.name, "probation is over");
+        old.close().await;
+        self.report.send_modify(|report| report.state = State::Running);
+    }
+}

@@ -1,0 +1,227 @@
+//! One instance of a Wasm plugin. After a trap it is never called again: wasmtime would allow it,
+//! and its memory may be anything by then.
+
+use super::engine::Module;
+use super::ticker::{Ticker, ticks};
+use crate::context::{Context, Phase};
+use crate::error::LoadError;
+use crate::instance::{Fault, FaultKind};
+use core::time::Duration;
+use std::sync::Arc;
+use wasmtime::{
+    Instance, Memory, Store, StoreLimits, StoreLimitsBuilder, Trap, TypedFunc, WasmParams,
+    WasmResults,
+};
+use zepto_core::limits::PLUGIN_OPEN_MS;
+use zepto_message::Info;
+
+/// Elements of a module's tables.
+const TABLE_ELEMENTS_MAX: usize = 4096;
+/// Bytes of the inbox before an event needs more.
+const INBOX_BYTES: u32 = 4096;
+/// Messages are 8-aligned.
+const ALIGN: u32 = 8;
+
+/// What the store of an instance holds.
+pub(super) struct State {
+    pub context: Context,
+    limits: StoreLimits,
+    memory: Option<Memory>,
+}
+
+impl State {
+    /// The instance's memory; none while its start function runs.
+    pub fn memory(&self) -> Option<Memory> {
+        self.memory
+    }
+}
+
+/// An instance of a Wasm plugin.
+pub struct WasmInstance {
+    store: Store<State>,
+    memory: Memory,
+    functions: Functions,
+    inbox: (u32, u32),
+    handle: i64,
+    ticker: Arc<Ticker>,
+    is_dead: bool,
+}
+
+struct Functions {
+    info: TypedFunc<(), u32>,
+    open: TypedFunc<(u64, u32, u32), i64>,
+    event: TypedFunc<(i64, u32, u32), i32>,
+    close: TypedFunc<i64, i32>,
+    alloc: TypedFunc<u32, u32>,
+    free: TypedFunc<(u32, u32), ()>,
+}
+
+impl Functions {
+    fn of(instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Self> {
+        Ok(Self {
+            info: instance.get_typed_func(&mut *store, "zp_plugin_info_v1")?,
+            open: instance.get_typed_func(&mut *store, "zp_plugin_open_v1")?,
+            event: instance.get_typed_func(&mut *store, "zp_plugin_event_v1")?,
+            close: instance.get_typed_func(&mut *store, "zp_plugin_close_v1")?,
+            alloc: instance.get_typed_func(&mut *store, "zp_alloc_v1")?,
+            free: instance.get_typed_func(&mut *store, "zp_free_v1")?,
+        })
+    }
+}
+
+impl WasmInstance {
+    /// Instantiates a module. Its start function runs, if it has one, under the deadline of `open`.
+    ///
+    /// # Errors
+    /// When it wants more memory than it may have, or its start function fails.
+    pub fn new(module: &Module, context: Context) -> Result<Self, LoadError> {
+        let engine = module.pre.module().engine().clone();
+        let memory_max = context.setting().limits.memory.0 as usize;
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(memory_max)
+            .memories(1)
+            .tables(8)
+            .table_elements(TABLE_ELEMENTS_MAX)
+            .instances(1)
+            .build();
+        let mut store = Store::new(&engine, State { context, limits, memory: None });
+        store.limiter(|state| &mut state.limits);
+        store.set_epoch_deadline(ticks(Duration::from_millis(PLUGIN_OPEN_MS)));
+        let ticking = module.ticker.enter();
+        let instance = module.pre.instantiate(&mut store);
+        drop(ticking);
+        let link = |error: wasmtime::Error| LoadError::Link(fault_of(&error).text);
+        let instance = instance.map_err(link)?;
+        let functions = Functions::of(&instance, &mut store).map_err(link)?;
+        let memory = instance.get_memory(&mut store, "memory");
+        let memory = memory.ok_or_else(|| LoadError::NotAPlugin("it has no memory".into()))?;
+        store.data_mut().memory = Some(memory);
+        let ticker = Arc::clone(&module.ticker);
+        let (inbox, handle) = ((0, 0), -1);
+        Ok(Self { store, memory, functions, inbox, handle, ticker, is_dead: false })
+    }
+
+    /// The host's side of it.
+    pub fn context(&mut self) -> &mut Context {
+        &mut self.store.data_mut().context
+    }
+
+    /// Gives its host's side back.
+    pub fn into_context(self) -> Context {
+        self.store.into_data().context
+    }
+
+    /// Its descriptor.
+    ///
+    /// # Errors
+    /// When it traps, or there is none where it says.
+    pub fn info(&mut self) -> Result<Info, LoadError> {
+        let info = self.functions.info.clone();
+        let within = Duration::from_millis(PLUGIN_OPEN_MS);
+        let at = self.call(within, Phase::Idle, &info, ());
+        let at = at.map_err(|fault| LoadError::Open(fault.to_string()))? as usize;
+        let bytes = self.memory.data(&self.store).get(at..).unwrap_or_default();
+        Info::read(bytes)
+            .ok_or_else(|| LoadError::NotAPlugin("zp_plugin_info_v1 gives no descriptor".into()))
+    }
+
+    /// `open`; the plugin's handle, or its status.
+    ///
+    /// # Errors
+    /// When it traps or is too slow.
+    pub fn open(&mut self, message: &[u8], within: Duration) -> Result<i64, Fault> {
+        let (at, len) = self.put(message)?;
+        let open = self.functions.open.clone();
+        let handle = self.context().handle();
+        self.handle = self.call(within, Phase::Working, &open, (handle, at, len))?;
+        Ok(self.handle)
+    }
+
+    /// `event`; its status.
+    ///
+    /// # Errors
+    /// When it traps or is too slow.
+    pub fn event(&mut self, message: &[u8], within: Duration) -> Result<i32, Fault> {
+        let (at, len) = self.put(message)?;
+        let event = self.functions.event.clone();
+        self.call(within, Phase::Working, &event, (self.handle, at, len))
+    }
+
+    /// `close`; its status.
+    ///
+    /// # Errors
+    /// When it traps or is too slow.
+    pub fn close(&mut self, within: Duration) -> Result<i32, Fault> {
+        let close = self.functions.close.clone();
+        self.call(within, Phase::Closing, &close, self.handle)
+    }
+
+    /// Bytes of its memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory.data_size(&self.store)
+    }
+
+    /// Copies a message into the inbox, which grows when it must.
+    fn put(&mut self, message: &[u8]) -> Result<(u32, u32), Fault> {
+        let len = u32::try_from(message.len());
+        let len = len.map_err(|_| Fault::new(FaultKind::Broken, "a message above 4 GiB".into()))?;
+        let (at, capacity) = self.inbox;
+        if len > capacity {
+            let capacity = len.max(INBOX_BYTES).checked_next_power_of_two().unwrap_or(len);
+            if at != 0 {
+                let free = self.functions.free.clone();
+                self.call(GLUE_WITHIN, Phase::Idle, &free, self.inbox)?;
+            }
+            let alloc = self.functions.alloc.clone();
+            let at = self.call(GLUE_WITHIN, Phase::Idle, &alloc, capacity)?;
+            self.inbox = (at, capacity);
+        }
+        let (at, capacity) = self.inbox;
+        // On every use: nothing that a plugin said once is believed twice.
+        let begin = at as usize;
+        let space = self.memory.data_mut(&mut self.store).get_mut(begin..begin + capacity as usize);
+        match space.and_then(|space| space.get_mut(..message.len())) {
+            Some(space) if at != 0 && at.is_multiple_of(ALIGN) => space.copy_from_slice(message),
+            _ => {
+                self.is_dead = true;
+                let text = format!("zp_alloc_v1 gave {at:#x} for {capacity} bytes");
+                return Err(Fault::new(FaultKind::Broken, text));
+            }
+        }
+        Ok((at, len))
+    }
+
+    fn call<P: WasmParams, R: WasmResults>(
+        &mut self,
+        within: Duration,
+        phase: Phase,
+        function: &TypedFunc<P, R>,
+        parameters: P,
+    ) -> Result<R, Fault> {
+        if self.is_dead {
+            return Err(Fault::new(FaultKind::Broken, "it failed before".into()));
+        }
+        self.store.set_epoch_deadline(ticks(within));
+        self.store.data_mut().context.set_phase(phase);
+        let ticking = self.ticker.enter();
+        let result = function.call(&mut self.store, parameters);
+        drop(ticking);
+        self.store.data_mut().context.set_phase(Phase::Idle);
+        result.map_err(|error| {
+            self.is_dead = true;
+            fault_of(&error)
+        })
+    }
+}
+
+/// Time for the functions that only make room.
+const GLUE_WITHIN: Duration = Duration::from_millis(PLUGIN_OPEN_MS);
+
+fn fault_of(error: &wasmtime::Error) -> Fault {
+    let kind = match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => FaultKind::Deadline,
+        Some(_) => FaultKind::Trap,
+        None => FaultKind::Broken,
+    };
+    Fault::new(kind, format!("{error:?}"))
+}
