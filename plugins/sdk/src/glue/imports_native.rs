@@ -1,0 +1,82 @@
+//! The host's functions, from the table that it binds a native plugin to.
+
+use core::ffi::c_void;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use zepto_abi::plugin::{ABI_MAJOR, ABI_MINOR, PluginStatus};
+
+macro_rules! table {
+    ($($name:ident($($arg:ident: $type:ty),*);)*) => {
+        /// `zp_host_api`.
+        #[repr(C)]
+        struct Table {
+            struct_size: u32,
+            major: u16,
+            minor: u16,
+            $($name: Option<unsafe extern "C" fn(u64 $(, $type)*) -> i32>,)*
+        }
+    };
+}
+
+table! {
+    log(level: u32, p: *const u8, n: u32);
+    set_error(code: i32, p: *const u8, n: u32);
+    info(what: u32, buffer: *mut u8, capacity: u32, len: *mut u32);
+    clock(id: u32, out: *mut u64);
+    random(buffer: *mut u8, n: u32);
+    timer(id: u64, delay_ns: u64, period_ns: u64);
+    cancel(token: u64);
+    emit(p: *const u8, n: u32);
+    reply(token: u64, status: i32, p: *const u8, n: u32);
+    http(p: *const u8, n: u32, out: *mut u64);
+    udp_bind(p: *const u8, n: u32, out: *mut u64);
+    udp_send(socket: u64, to: *const u8, to_n: u32, p: *const u8, n: u32);
+    kv_get(k: *const u8, kn: u32, buffer: *mut u8, capacity: u32, len: *mut u32);
+    kv_put(k: *const u8, kn: u32, v: *const u8, vn: u32);
+    kv_del(k: *const u8, kn: u32);
+    metric(kind: u32, p: *const u8, n: u32, value: i64);
+    wake();
+}
+
+/// The host's table; null before the library is bound, as in tests of its own.
+static TABLE: AtomicPtr<Table> = AtomicPtr::new(core::ptr::null_mut());
+
+/// `zp_plugin_bind_v1`.
+///
+/// # Safety
+/// `table` is null, or the host's table, which is there for good.
+pub unsafe fn bind(table: *const c_void) -> i32 {
+    let table = table.cast::<Table>();
+    if table.is_null() {
+        return PluginStatus::Version.code();
+    }
+    // SAFETY: every version of the table begins with these 8 bytes.
+    let (size, major, minor) = unsafe { ((*table).struct_size, (*table).major, (*table).minor) };
+    if major != ABI_MAJOR || minor < ABI_MINOR || (size as usize) < size_of::<Table>() {
+        return PluginStatus::Version.code();
+    }
+    TABLE.store(table.cast_mut(), Ordering::Release);
+    PluginStatus::Ok.code()
+}
+
+fn table() -> Option<&'static Table> {
+    let table = TABLE.load(Ordering::Acquire);
+    // SAFETY: it is null, or was checked by `bind` and is there for good; nobody writes to it.
+    unsafe { table.as_ref() }
+}
+
+/// Calls a function of the host.
+macro_rules! host {
+    ($name:ident($($arg:expr),*)) => {
+        match table().and_then(|table| table.$name) {
+            // SAFETY: every pointer is that of a slice or reference which lives through the call,
+            // with its length; the host keeps none of them.
+            Some(function) => unsafe { function($($arg),*) },
+            None => PluginStatus::Unsupported.code(),
+        }
+    };
+}
+
+include!("calls.rs");
+
+/// A panic is caught at the boundary and told as an error; nothing is to be done here.
+pub fn log_panics(_ctx: u64) {}
