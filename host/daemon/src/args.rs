@@ -5,12 +5,14 @@ use clap_complete::Shell;
 use std::path::PathBuf;
 use zepto_core::size::Size;
 use zepto_node::config::{Config, ProfileName};
+use zepto_node::plugins::preset::{self, Place};
 use zepto_tools::demo::DemoArgs;
 use zepto_tools::failure::Failure;
 use zepto_tools::feed_cmd::FeedArgs;
 use zepto_tools::operate_cmd::{
     DrainArgs, MemberArgs, PinArgs, RecoverArgs, UnpinArgs, WeightArgs, ZoneArgs,
 };
+use zepto_tools::plugin_cmd::{PluginArgs, PluginFlags};
 use zepto_tools::query_cmd::QueryArgs;
 use zepto_tools::secret::SecretArgs;
 use zepto_tools::status_cmd::StatusArgs;
@@ -30,6 +32,8 @@ Examples:
   zepto-host --node-id b --listen 127.0.0.1:9001 --seed 127.0.0.1:9000
   zepto-host feed ticks.csv.zst --to 127.0.0.1:9000
   zepto-host query summary --at 127.0.0.1:9000
+  zepto-host --plugin k8s.wasm                           find the others behind a Kubernetes Service
+  zepto-host --plugin gossip.wasm --seed 10.0.0.1:9000   find the others by gossip
   zepto-host drain b --at 127.0.0.1:9000
 
 Exit codes: 0 it went well; 1 it failed, or an answer was not what it must be; 2 wrong usage or
@@ -59,6 +63,7 @@ pub enum Command {
     Weight(WeightArgs),
     Zone(ZoneArgs),
     Recover(RecoverArgs),
+    Plugin(PluginArgs),
     /// Print the completion script of a shell
     #[command(after_help = "Example:\n  source <(zepto-host completions bash)")]
     Completions {
@@ -107,9 +112,9 @@ pub struct RunArgs {
     /// What others must prove to this node, and it to them
     #[command(flatten)]
     secret: SecretArgs,
-    /// Policy plugin, .wasm or .so, may be repeated
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    plugin: Vec<PathBuf>,
+    /// Policy
+    #[command(flatten)]
+    plugins: PluginFlags,
     /// Threads that append ticks: 1, 2, 4, 8 or 16
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
@@ -162,7 +167,9 @@ impl RunArgs {
         set(&mut config.memory, self.memory);
         set(&mut config.data_dir, self.data_dir);
         set(&mut config.secret_file, self.secret.secret_file.map(Some));
-        set(&mut config.plugins, Some(self.plugin).filter(|plugins| !plugins.is_empty()));
+        config.allow_native |= self.plugins.allow_native;
+        set(&mut config.expect, self.plugins.expect.map(Some));
+        self.plugins.apply(&mut config.plugins)?;
         set(&mut config.shards, self.shards);
         set(&mut config.weight, self.weight);
         set(&mut config.zone, self.zone);
@@ -175,6 +182,9 @@ impl RunArgs {
         if config.node_id.is_empty() {
             config.node_id = rustix::system::uname().nodename().to_string_lossy().into_owned();
         }
+        let var = |name: &str| std::env::var(name).ok();
+        let preset = preset::apply(&mut config, &Place::of_process(&var));
+        preset.map_err(|error| usage(error.to_string()))?;
         if config.data_dir.as_os_str().is_empty() {
             let name = &config.node_id;
             if name.contains('/') || name.starts_with('.') {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use zepto_tools::failure::Failure;
-use zepto_tools::{demo, feed_cmd, format, operate_cmd, query_cmd, status_cmd};
+use zepto_tools::{demo, feed_cmd, format, operate_cmd, plugin_cmd, query_cmd, status_cmd};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -52,6 +52,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Weight(args)) => operate_cmd::weight(args).await,
         Some(Command::Zone(args)) => operate_cmd::zone(args).await,
         Some(Command::Recover(args)) => operate_cmd::recover(args).await,
+        Some(Command::Plugin(args)) => plugin_cmd::plugin(args).await,
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "zepto-host", &mut script);

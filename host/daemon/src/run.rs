@@ -5,7 +5,7 @@ use serde_json::json;
 use zepto_node::{StartError, start};
 use zepto_tools::failure::Failure;
 use zepto_tools::format;
-use zepto_tools::signal::{Signals, stdin_end};
+use zepto_tools::signal::{Hangups, Signals, stdin_end};
 use zepto_transport::Shm;
 
 /// Runs a node until it is told to stop or fails.
@@ -15,7 +15,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     if print {
         return format::print(&config.print());
     }
-    let mut signals = Signals::listen()?;
+    let (mut signals, mut hangups) = (Signals::listen()?, Hangups::listen()?);
     let mut stdin_ends = Box::pin(stdin_end(with_stdin));
     let started = tokio::select! {
         started = start::<Shm>(config) => started,
@@ -35,10 +35,13 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         });
         format::print(&format!("{line}\n"))?;
     }
-    let failed = tokio::select! {
-        why = node.failed() => Some(why),
-        () = signals.next() => None,
-        () = &mut stdin_ends => None,
+    let failed = loop {
+        tokio::select! {
+            why = node.failed() => break Some(why),
+            () = signals.next() => break None,
+            () = &mut stdin_ends => break None,
+            () = hangups.next() => node.reload_plugins().await,
+        }
     };
     match &failed {
         Some(why) => tracing::error!(why, "stopping"),
@@ -61,7 +64,8 @@ fn failure_of(error: &StartError) -> Failure {
         | StartError::Secret(_)
         | StartError::Insecure(_)
         | StartError::InsecureAdmin(_)
-        | StartError::Advertise(_) => Failure::Usage(text),
+        | StartError::Advertise(_)
+        | StartError::Plugin(_) => Failure::Usage(text),
         StartError::Join(_) => Failure::Unreachable(text),
         _ => Failure::Failed(text),
     }

@@ -10,9 +10,10 @@ use zepto_control::raft::Times;
 use zepto_core::detect::Profile;
 use zepto_core::limits::{
     CONFIG_BYTES_MAX, COPIES_DEFAULT, COPIES_MAX, NODE_NAME_BYTES_MAX, PARTITION_BITS_DEFAULT,
-    PARTITION_BITS_MAX, SEEDS_MAX, SHARDS_MAX, WEIGHT_DEFAULT, WEIGHT_MAX,
+    PARTITION_BITS_MAX, PLUGINS_MAX, SEEDS_MAX, SHARDS_MAX, WEIGHT_DEFAULT, WEIGHT_MAX,
 };
 use zepto_core::size::Size;
+use zepto_plugin::config::PluginConfig;
 
 /// What `admin` says when there is no admin HTTP.
 pub const ADMIN_OFF: &str = "off";
@@ -41,8 +42,6 @@ pub struct Config {
     /// neither authentication nor encryption.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_file: Option<PathBuf>,
-    /// Policy plugins, `.wasm` or `.so`.
-    pub plugins: Vec<PathBuf>,
     /// Threads that append ticks: 1, 2, 4, 8 or 16.
     pub shards: u16,
     /// Weight of this node's share; 100 is ordinary, 0 owns nothing.
@@ -51,6 +50,11 @@ pub struct Config {
     pub zone: String,
     /// Listen on an address that others can reach although there is no cluster secret.
     pub insecure_bind: bool,
+    /// Load plugins of native code, which may do whatever the node may.
+    pub allow_native: bool,
+    /// Nodes that discovery must know of, this one included, before they found a new cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect: Option<u16>,
     /// How long to look for a seed that answers, in milliseconds.
     pub join_timeout_ms: u64,
     /// Set for the whole cluster by the node that bootstraps it.
@@ -61,6 +65,9 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// What idle threads do.
     pub idle: IdleConfig,
+    /// Policy plugins, `.wasm` or `.so`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginConfig>,
 }
 
 /// Decided once, at bootstrap.
@@ -133,16 +140,18 @@ impl Default for Config {
             memory: Size(1 << 30),
             data_dir: PathBuf::new(),
             secret_file: None,
-            plugins: Vec::new(),
             shards: 1,
             weight: WEIGHT_DEFAULT,
             zone: String::new(),
             insecure_bind: false,
+            allow_native: false,
+            expect: None,
             join_timeout_ms: 10_000,
             cluster: ClusterConfig::default(),
             heartbeat: HeartbeatConfig::default(),
             retention: RetentionConfig::default(),
             idle: IdleConfig::default(),
+            plugins: Vec::new(),
         }
     }
 }
@@ -256,9 +265,7 @@ impl Config {
         }
         value("seeds", self.seeds.len() <= SEEDS_MAX, || format!("at most {SEEDS_MAX}"))?;
         self.check_transport()?;
-        value("plugins", self.plugins.is_empty(), || {
-            "this version loads no plugins yet; leave --plugin out".into()
-        })?;
+        self.check_plugins()?;
         let shards = self.shards.is_power_of_two() && self.shards <= SHARDS_MAX;
         value("shards", shards, || "1, 2, 4, 8 or 16".into())?;
         value("weight", self.weight <= WEIGHT_MAX, || format!("0 to {WEIGHT_MAX}"))?;
@@ -280,6 +287,19 @@ impl Config {
     /// Longest sleep of an idle shard.
     pub fn park(&self) -> Duration {
         Duration::from_micros(self.idle.park_us)
+    }
+
+    fn check_plugins(&self) -> Result<(), ConfigError> {
+        value("plugins", self.plugins.len() <= PLUGINS_MAX, || format!("at most {PLUGINS_MAX}"))?;
+        for (index, plugin) in self.plugins.iter().enumerate() {
+            plugin.check().map_err(|text| ConfigError::Value { key: "plugins", text })?;
+            let name = plugin.called();
+            let twice = self.plugins.iter().take(index).any(|other| other.called() == name);
+            value("plugins", !twice, || {
+                format!("{name:?} is there twice; give one another name: --plugin NAME=FILE")
+            })?;
+        }
+        value("expect", self.expect != Some(0), || "1 or more".into())
     }
 
     fn check_transport(&self) -> Result<(), ConfigError> {
@@ -358,7 +378,11 @@ mod tests {
             ("admin", |c| c.admin = "on".into()),
             ("seeds", |c| c.seeds = vec!["host:99999".into()]),
             ("transport", |c| c.transport = "tcp".into()),
-            ("plugins", |c| c.plugins = vec!["k8s.wasm".into()]),
+            ("plugins", |c| c.plugins = vec![PluginConfig::of("a b".into(), "k8s.wasm".into())]),
+            ("plugins", |c| {
+                c.plugins = vec![PluginConfig::of("a".into(), "k8s.wasm".into()); 2];
+            }),
+            ("expect", |c| c.expect = Some(0)),
             ("shards", |c| c.shards = 3),
             ("weight", |c| c.weight = 1001),
             ("cluster.copies", |c| c.cluster.copies = 5),

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::join::{self, Membership};
 use crate::life::Life;
 use crate::link::{Link, Log};
+use crate::plugins::{Seeds, may_found};
 use crate::service::Service;
 use crate::start_error::StartError;
 use crate::wire::Wire;
@@ -19,6 +20,7 @@ use zepto_control::{Command, ControlLog, Outcome, Reason};
 use zepto_core::NodeId;
 use zepto_core::limits::PROPOSE_MS;
 use zepto_core::topology::Event;
+use zepto_plugin::plugins::Plugins;
 use zepto_rpc::Peers;
 
 /// Time for the log to take what a starting node proposes.
@@ -44,7 +46,9 @@ pub(crate) async fn enter<T: Wire>(
     fail: &Fail,
     life: &mut Life,
 ) -> Result<Entered, StartError> {
-    let seeds = others(config, service);
+    let discovered = service.plugins.get().and_then(Plugins::nodes);
+    let own = [service.address.clone(), config.listen.clone()];
+    let seeds = Seeds::new(config.seeds.clone(), discovered, own);
     let known = data_dir.cluster();
     let path = data_dir.log_path();
     let (name, address) = (service.name.clone(), service.address.clone());
@@ -55,8 +59,9 @@ pub(crate) async fn enter<T: Wire>(
     let opened = opened.await.map_err(|error| StartError::Log(error.to_string()))?;
     let (unstarted, worker) = opened.map_err(|error| StartError::Log(error.to_string()))?;
     let fresh = unstarted.is_fresh();
+    let is_alone = seeds.configured().is_empty() && !seeds.is_discovering();
     if fresh
-        && seeds.is_empty()
+        && is_alone
         && let Some(cluster) = known
     {
         return Err(StartError::Refused(format!(
@@ -73,9 +78,15 @@ pub(crate) async fn enter<T: Wire>(
     if service.raft.set(log.clone()).is_err() {
         return Err(StartError::Log("opened twice".into()));
     }
-    if fresh && seeds.is_empty() {
+    // Who belonged to a cluster once, or has a log, founds no other one.
+    let is_free = fresh && known.is_none();
+    let founds = is_free
+        && (is_alone
+            || (seeds.is_discovering() && may_found(service, &seeds, config.expect).await));
+    if founds {
         bootstrap(config, &log).await?;
     }
+    service.founding.settle();
     let request = request(config, service, known, log.id());
     let within = Duration::from_millis(config.join_timeout_ms);
     let joined = join::join(&log, &service.peers, &seeds, &request, within).await?;
@@ -93,12 +104,6 @@ async fn settle(
     let caught_up = log.state().wait_for(index, CATCH_UP_WITHIN).await;
     caught_up.map_err(|error| StartError::Log(error.to_string()))?;
     Ok(Entered { node, cluster, log: log.clone() })
-}
-
-/// The seeds that are not this node itself: a list may be the same for all nodes.
-fn others<T: Wire>(config: &Config, service: &Service<T>) -> Vec<String> {
-    let own = |seed: &&String| **seed != service.address && **seed != config.listen;
-    config.seeds.iter().filter(own).cloned().collect()
 }
 
 /// Makes the log a new cluster's, with this node as its only voter.

@@ -6,6 +6,7 @@
 
 use crate::enter::command_of;
 use crate::link::{Log, leader_known_by};
+use crate::plugins::Seeds;
 use crate::service::{Joined, refused};
 use crate::start_error::StartError;
 use core::time::Duration;
@@ -121,11 +122,11 @@ pub(crate) struct Membership {
 pub(crate) async fn join(
     log: &Log,
     peers: &Peers,
-    seeds: &[String],
+    seeds: &Seeds,
     request: &JoinRequest,
     within: Duration,
 ) -> Result<Membership, StartError> {
-    let until = Instant::now() + within;
+    let mut until = Instant::now() + within;
     let mut last = String::from("nobody was asked");
     loop {
         if log.is_leader() {
@@ -142,11 +143,16 @@ pub(crate) async fn join(
                 Err(Rejected::ForNow(text)) => last = text,
             }
         }
+        if Instant::now() + SEED_PAUSE >= until && seeds.is_discovering() {
+            // Who waits for discovery waits: nodes come when they come.
+            tracing::info!(last, "still looking for the cluster");
+            until = Instant::now() + within;
+        }
         if Instant::now() + SEED_PAUSE >= until {
             return Err(StartError::Join(format!(
                 "none of the seeds {} let this node in within {} ms (last: {last}); start the \
                  first node of a new cluster without --seed",
-                seeds.join(", "),
+                seeds.addresses().join(", "),
                 within.as_millis()
             )));
         }
@@ -155,8 +161,8 @@ pub(crate) async fn join(
 }
 
 /// The seeds, and those whom the log knows.
-fn ask_whom(log: &Log, seeds: &[String], request: &JoinRequest) -> Vec<String> {
-    let mut addresses = seeds.to_vec();
+fn ask_whom(log: &Log, seeds: &Seeds, request: &JoinRequest) -> Vec<String> {
+    let mut addresses = seeds.addresses();
     for (peer, _) in log.peers() {
         if peer.id != request.voter && !addresses.contains(&peer.address) {
             addresses.push(peer.address);

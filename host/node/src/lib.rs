@@ -17,6 +17,7 @@ mod membership;
 mod metrics;
 mod node;
 mod operate;
+pub mod plugins;
 mod query;
 mod replication;
 mod service;

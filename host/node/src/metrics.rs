@@ -4,6 +4,8 @@
 //! nothing runs in between. Every family is there from the start, also without samples, so that a
 //! name that is missing is a mistake. `host/METRICS.md` lists them all, and a test compares.
 
+mod plugins;
+
 use crate::service::Service;
 use crate::wire::Wire;
 use core::fmt;
@@ -14,8 +16,11 @@ use prometheus_client::registry::Registry;
 use zepto_client::message::{HeartbeatCounters, MemberStatus, ShardCounters, Status};
 use zepto_control::ControlLog;
 use zepto_core::PartitionId;
+use zepto_core::time::Nanos;
 use zepto_core::topology::MemberState;
 use zepto_core::view::OFFLINE;
+use zepto_plugin::manager::Report;
+use zepto_plugin::plugins::Plugins;
 use zepto_rpc::{BudgetCounters, PeerCounters, ServerCounters};
 
 /// Content type of the page.
@@ -33,6 +38,8 @@ struct Numbers {
     heartbeats: HeartbeatCounters,
     /// What is there once the node has joined.
     joined: Option<(Box<Status>, Placed)>,
+    plugins: Vec<Report>,
+    now: Nanos,
 }
 
 /// What the view says about this node.
@@ -71,6 +78,8 @@ impl<T: Wire> Service<T> {
             peers: self.peers.counters(),
             heartbeats: self.beats.counters(),
             joined,
+            plugins: self.plugins.get().map(Plugins::reports).unwrap_or_default(),
+            now: self.env.now(),
         };
         let mut registry = Registry::default();
         registry.register_collector(Box::new(numbers));
@@ -90,7 +99,8 @@ impl Collector for Numbers {
         self.store(&mut page)?;
         self.budgets(&mut page)?;
         self.server(&mut page)?;
-        self.peers(&mut page)
+        self.peers(&mut page)?;
+        plugins::write(&mut page, &self.plugins, self.now)
     }
 }
 

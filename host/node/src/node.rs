@@ -11,6 +11,7 @@ use crate::enter::{self, Entered};
 use crate::leave;
 use crate::life::Life;
 use crate::membership::{Membership, resolve};
+use crate::plugins;
 use crate::query::{Coordinator, Owner};
 use crate::replication::Replication;
 use crate::service::{Joined, Service};
@@ -33,6 +34,7 @@ use zepto_control::{Command, ControlLog, Outcome, Reason};
 use zepto_core::env::Env;
 use zepto_core::limits::{MEMBERS_MAX, PROPOSE_MS};
 use zepto_core::topology::{Member, MemberState};
+use zepto_plugin::plugins::Plugins;
 use zepto_rpc::{ClusterSecret, DrainReport, HeartbeatKeys, Hello, Identity, Peers, Role, Server};
 
 /// Time for a shard to take what its lanes had published before the node stops.
@@ -110,6 +112,11 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
     let admin = Admin::start(&config, &service).await?;
     let (stop_server, server) = serve(bound.tcp, &service, rpc.clone())?;
     let address = bound.address;
+    let path = data_dir.path().to_owned();
+    if let Err(error) = plugins::start(&config, &service, &path, &fail, &mut life).await {
+        server.abort();
+        return Err(error);
+    }
     let entered = enter::enter(&config, &mut data_dir, &service, consensus, &fail, &mut life).await;
     let entered = match entered {
         Ok(entered) => entered,
@@ -235,6 +242,9 @@ fn assemble<T: Wire>(
     };
     life.spawn(membership.run(changes));
     life.spawn(voters::tend(entered.log.clone()));
+    if let Some(nodes) = service.plugins.get().and_then(Plugins::nodes) {
+        life.spawn(plugins::forget_unlisted(entered.log.clone(), nodes));
+    }
     let way = Way { peers: service.peers.clone(), host: service.host.clone() };
     let (log, shards) = (entered.log.clone(), ports.clone());
     life.spawn(Replication { me, incarnation, log, shards, way }.run());
@@ -326,6 +336,11 @@ impl<T: Wire> Running<T> {
         }
     }
 
+    /// Reads the plugins' files again, and takes those that changed into service.
+    pub async fn reload_plugins(&self) {
+        plugins::reload(self.service.plugins.get()).await;
+    }
+
     /// Stops in five phases: nothing new, leave, finish, report, end.
     pub async fn stop(self) -> StopReport {
         let Self { service, admin, data_dir, stop_server, server, life, .. } = self;
@@ -344,6 +359,9 @@ impl<T: Wire> Running<T> {
             if left {
                 left = leave::end(&joined.log, node, incarnation).await;
             }
+        }
+        if let Some(plugins) = service.plugins.get() {
+            plugins.stop().await;
         }
         if stop_server.send(()).is_err() {
             tracing::warn!("the server had ended already");

@@ -10,6 +10,7 @@ use crate::condition::Condition;
 use crate::join;
 use crate::link::Log;
 use crate::operate::operate;
+use crate::plugins::Founding;
 use crate::query::{Coordinator, Owner};
 use crate::shards::ShardPort;
 use crate::wire::{Meetings, Wire, check_lane};
@@ -20,12 +21,15 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use zepto_client::lanes::LaneDoor;
-use zepto_client::message::{self, LanePurpose, LaneRequest, Leg, Part, Query, Request, Response};
+use zepto_client::message::{
+    self, LanePurpose, LaneRequest, Leg, Part, PluginRequest, Query, Request, Response,
+};
 use zepto_client::real::random_128;
 use zepto_control::{Command as LogCommand, ControlLog, Outcome};
 use zepto_core::env::Env;
 use zepto_core::limits::{INTERN_BATCH_MAX, LANE_SLOTS_MIN, QUERIES_MAX, RPC_LANE_SLOTS};
 use zepto_core::{Incarnation, NodeId, Refusal};
+use zepto_plugin::plugins::Plugins;
 use zepto_rpc::{
     Failure, Handler, Hello, HelloRefusal, Identity, PeerInfo, Peers, ServerTally, Welcome,
 };
@@ -80,6 +84,10 @@ pub struct Service<T: Transport> {
     pub raft: OnceLock<Log>,
     /// Set once.
     pub joined: OnceLock<Joined<T>>,
+    /// The plugins, if there are any.
+    pub plugins: OnceLock<Plugins>,
+    /// How it stands as long as it has not joined.
+    pub(crate) founding: Founding,
     queries: Semaphore,
 }
 
@@ -112,6 +120,8 @@ impl<T: Wire> Service<T> {
             condition,
             raft: OnceLock::new(),
             joined,
+            plugins: OnceLock::new(),
+            founding: Founding::default(),
             queries,
         }
     }
@@ -148,7 +158,25 @@ impl<T: Wire> Service<T> {
                 operate(&self.member()?.log, operation, left).await
             }
             Request::Heard { node, incarnation } => self.heard(node, incarnation),
+            Request::Found { name, claims } => {
+                Ok(Response::Standing(self.founding.answer(&name, claims)))
+            }
+            Request::Plugin(request) => self.plugin(request).await,
         }
+    }
+
+    /// What an operator asks about plugins.
+    async fn plugin(&self, request: PluginRequest) -> Answer {
+        let none = || refused(Refusal::Malformed, "this node has no plugins");
+        let plugins = self.plugins.get().ok_or_else(none)?;
+        let done = match request {
+            PluginRequest::Reload { name, path } => plugins.reload(&name, path.as_ref()).await,
+            PluginRequest::Confirm => plugins
+                .confirm()
+                .await
+                .map(|confirmed| confirmed.unwrap_or_else(|| "nothing is held".to_owned())),
+        };
+        done.map(Response::Plugin).map_err(|text| refused(Refusal::Malformed, &text))
     }
 
     /// Where the log is led, as far as this node knows.

@@ -3,13 +3,15 @@
 use crate::service::{Joined, Service};
 use crate::wire::Wire;
 use std::collections::BTreeMap;
-use zepto_client::message::{LogCounters, MemberStatus, Status};
+use zepto_client::message::{LogCounters, MemberStatus, PluginStatus, Status};
 use zepto_control::ControlLog;
 use zepto_control::raft::PeerRole;
 use zepto_core::NodeId;
 use zepto_core::balance;
 use zepto_core::detect::Opinion;
 use zepto_core::topology::{Assignment, Member, MemberState, Placement};
+use zepto_plugin::manager::Report;
+use zepto_plugin::plugins::Plugins;
 use zepto_store::StoreCounters;
 use zepto_transport::Transport;
 
@@ -68,7 +70,40 @@ impl<T: Wire> Service<T> {
             server: self.server.counters(),
             not_ready: self.not_ready(),
             uptime_ms: self.env.now().0 / 1_000_000,
+            plugins: self.plugin_status(),
         }
+    }
+
+    fn plugin_status(&self) -> Vec<PluginStatus> {
+        let reports = self.plugins.get().map(Plugins::reports).unwrap_or_default();
+        let now = self.env.now();
+        let status = |report: Report| {
+            let discovery = report.discovery.as_ref();
+            let answered = discovery.and_then(|discovery| discovery.answered);
+            PluginStatus {
+                state: report.state.to_string(),
+                kinds: report.kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+                target: report.target.to_owned(),
+                events: report.events,
+                faults: report.faults.values().sum(),
+                refused: report.refusals().values().sum(),
+                restarts: report.restarts,
+                rollbacks: report.rollbacks,
+                nodes: discovery.map(|discovery| discovery.nodes as u32),
+                answer_age_ms: answered.map(|at| now.since(at).as_millis() as u64),
+                held: discovery.and_then(|d| d.held).map(|(removes, ..)| removes as u32),
+                last_error: if report.last_error.is_empty() {
+                    report.tally.error
+                } else {
+                    report.last_error
+                },
+                name: report.name,
+                version: report.version,
+                file: report.file,
+                sha256: report.sha256,
+            }
+        };
+        reports.into_iter().map(status).collect()
     }
 
     fn member_status(

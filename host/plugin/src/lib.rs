@@ -8,6 +8,8 @@
 //! * [`grant`], [`config`]: what an instance may do and use.
 //! * [`context`], [`calls`]: the host's functions, once for both targets; pure.
 //! * [`vet`]: what becomes of an answer.
+//! * [`runner`], [`manager`], [`plugins`]: one instance, one plugin, all of them.
+//! * [`stock`]: the plugins that come with zepto.
 //! * [`http`], [`kv`]: what the host does for a plugin.
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -23,7 +25,9 @@ pub mod kv;
 pub mod loader;
 pub mod manager;
 pub mod native;
+pub mod plugins;
 pub mod runner;
+pub mod stock;
 pub mod verdict;
 pub mod vet;
 pub mod wasm;

@@ -40,12 +40,7 @@ pub fn capability_names(caps: u64) -> Vec<&'static str> {
 /// Why not.
 pub fn judge(info: &Info, target: Target, name: &str, granted: u64) -> Result<(), LoadError> {
     judge_versions(info, target)?;
-    if info.kinds == 0 || info.kinds & !known(&KINDS.map(|(bit, _)| u64::from(bit))) != 0 {
-        return Err(LoadError::Kind(format!(
-            "kinds {:#x}: this host knows discovery, migration_strategy and snapshot_hooks",
-            info.kinds
-        )));
-    }
+    judge_kinds(info)?;
     let missing = info.caps & !granted;
     if missing & !known_capabilities() != 0 {
         let text = format!("needs capabilities {missing:#x}, which this host does not have");
@@ -98,8 +93,17 @@ pub fn judge_versions(info: &Info, target: Target) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn known(bits: &[u64]) -> u32 {
-    bits.iter().fold(0, |all, bit| all | *bit as u32)
+/// The part of it that is about what it is for.
+///
+/// # Errors
+/// Why it does not fit.
+pub fn judge_kinds(info: &Info) -> Result<(), LoadError> {
+    let known = KINDS.iter().fold(0, |all, (bit, _)| all | bit);
+    if info.kinds != 0 && info.kinds & !known == 0 {
+        return Ok(());
+    }
+    let text = "this host knows discovery, migration_strategy and snapshot_hooks";
+    Err(LoadError::Kind(format!("kinds {:#x}: {text}", info.kinds)))
 }
 
 fn known_capabilities() -> u64 {

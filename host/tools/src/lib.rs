@@ -3,8 +3,8 @@
 //! * [`feed`]: where rows come from; [`pump`] sends them through a producer.
 //! * [`tally`], [`report`], [`rows`]: the demo's own account of what was sent, and the proof by
 //!   content that all of it arrived.
-//! * [`demo`], [`feed_cmd`], [`query_cmd`], [`status_cmd`], [`operate_cmd`]: the commands of
-//!   `zepto-host`, all but the node itself.
+//! * [`demo`], [`feed_cmd`], [`query_cmd`], [`status_cmd`], [`operate_cmd`], [`plugin_cmd`]: the
+//!   commands of `zepto-host`, all but the node itself.
 //! * [`argument`], [`format`](mod@format), [`failure`], [`secret`], [`signal`]: what the
 //!   commands share.
 //!
@@ -19,6 +19,7 @@ pub mod feed;
 pub mod feed_cmd;
 pub mod format;
 pub mod operate_cmd;
+pub mod plugin_cmd;
 pub mod pump;
 pub mod query_cmd;
 pub mod report;

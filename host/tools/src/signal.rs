@@ -38,6 +38,26 @@ impl Signals {
     }
 }
 
+/// SIGHUP, which asks for files to be read again.
+#[derive(Debug)]
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// Starts to listen. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn listen() -> Result<Self, Failure> {
+        let listened = signal(SignalKind::hangup());
+        listened.map(Self).map_err(|e| Failure::failed("cannot listen to signals", e))
+    }
+
+    /// Waits for the next one. Dropping the future loses none.
+    pub async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
 /// Waits for the end of standard input if that is `wanted`, else for ever. What is read is of no
 /// interest, and an input that fails is over as well.
 pub async fn stdin_end(wanted: bool) {

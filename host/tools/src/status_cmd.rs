@@ -10,6 +10,7 @@ use zepto_core::topology::MemberState;
 
 use crate::failure::Failure;
 use crate::format::{self, Align, Table};
+use crate::plugin_cmd;
 use crate::secret::SecretArgs;
 
 /// Time for the node to answer.
@@ -108,6 +109,10 @@ fn text(status: &Status) -> String {
     text.push_str(&members(status));
     text.push('\n');
     text.push_str(&shards(status));
+    if !status.plugins.is_empty() {
+        text.push('\n');
+        text.push_str(&plugin_cmd::table(&status.plugins));
+    }
     if !status.peers.is_empty() {
         text.push('\n');
         text.push_str(&peers(status));

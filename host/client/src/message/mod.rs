@@ -9,8 +9,8 @@ mod status;
 
 pub use query::{Answer, AnswerBody, Ask, Leg, Missing, Of, Part, Query};
 pub use status::{
-    BudgetCounters, HeartbeatCounters, LogCounters, MemberStatus, PeerCounters, ServerCounters,
-    ShardCounters, Status,
+    BudgetCounters, HeartbeatCounters, LogCounters, MemberStatus, PeerCounters, PluginStatus,
+    ServerCounters, ShardCounters, Status,
 };
 
 use core::fmt;
@@ -21,7 +21,7 @@ use zepto_core::topology::Placement;
 use zepto_core::{Incarnation, NodeId, PartitionId};
 
 /// Version of every message.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// A request of a client or of another node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,15 @@ pub enum Request {
     },
     /// An operator's act.
     Operate(Operation),
+    /// How do you stand, as long as you belong to no cluster?
+    Found {
+        /// Text id of who asks.
+        name: String,
+        /// Whether it wants to found one, and a promise to wait for it.
+        claims: bool,
+    },
+    /// Something about the plugins of the node that is asked.
+    Plugin(PluginRequest),
 }
 
 /// The answer to a request of the same name.
@@ -126,6 +135,40 @@ pub enum Response {
     Operated {
         /// Index of the log's entry.
         index: u64,
+    },
+    /// To [`Request::Found`].
+    Standing(Standing),
+    /// To [`Request::Plugin`]: what was done.
+    Plugin(String),
+}
+
+/// What an operator may ask about plugins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PluginRequest {
+    /// Take a new version into service.
+    Reload {
+        /// Which plugin.
+        name: String,
+        /// Its new file, on the node's machine.
+        path: String,
+    },
+    /// What discovery wants to remove is right.
+    Confirm,
+}
+
+/// How a node stands towards one that wants to found a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It does not know yet whether it belongs to a cluster.
+    Unknown,
+    /// It belongs to one.
+    Belongs,
+    /// It belongs to none, and waits; for the one who asks, if that wants to found one.
+    Waits,
+    /// It belongs to none, and waits for another.
+    Promised {
+        /// For whom.
+        to: String,
     },
 }
 

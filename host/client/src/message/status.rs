@@ -60,6 +60,45 @@ pub struct Status {
     pub not_ready: Option<String>,
     /// Time since the process started, in milliseconds.
     pub uptime_ms: u64,
+    /// Its plugins.
+    pub plugins: Vec<PluginStatus>,
+}
+
+/// A plugin of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginStatus {
+    /// What it is called here.
+    pub name: String,
+    /// How it is: starting, running, probation, restarting, failed, stopped.
+    pub state: String,
+    /// Its own name and version.
+    pub version: String,
+    /// What it is for: discovery, migration_strategy, snapshot_hooks.
+    pub kinds: Vec<String>,
+    /// `wasm` or `native`.
+    pub target: String,
+    /// Its file.
+    pub file: String,
+    /// Hash of the file.
+    pub sha256: String,
+    /// Events delivered.
+    pub events: u64,
+    /// Instances that came to their end.
+    pub faults: u64,
+    /// Calls and answers that were refused.
+    pub refused: u64,
+    /// Starts after a fault.
+    pub restarts: u64,
+    /// New versions that were given up again.
+    pub rollbacks: u64,
+    /// Why it is not running, or what it said last.
+    pub last_error: String,
+    /// Other nodes that it knows of, if it is for discovery.
+    pub nodes: Option<u32>,
+    /// Age of its last good answer, in milliseconds.
+    pub answer_age_ms: Option<u64>,
+    /// Nodes that a held answer would remove.
+    pub held: Option<u32>,
 }
 
 /// A member as one node sees it.

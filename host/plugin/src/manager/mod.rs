@@ -1,6 +1,9 @@
 //! One plugin from its start to its end: events one after the other, questions with a deadline,
 //! restarts with a pause, new versions on probation, and what discovery says vetted and published.
 
+mod ask;
+mod discovery;
+mod failure;
 mod live;
 mod reload;
 mod report;
@@ -8,18 +11,19 @@ mod restarts;
 mod timers;
 mod worker;
 
+pub use ask::NoReply;
 pub use report::{DiscoveryReport, Report, State};
 pub use worker::Spawn;
 
-use crate::config::{PluginConfig, Then};
+use crate::config::PluginConfig;
 use crate::context::Setting;
 use crate::error::LoadError;
 use crate::file::{PluginFile, Sha256};
-use crate::instance::Fault;
 use crate::kv::Kv;
 use crate::loader::{Loaded, Loader};
 use crate::runner::{Delivery, Opening};
-use crate::vet::{Answer, Discovered, Offer, Roster};
+use crate::vet::{Discovered, Roster};
+use ask::{Reply, ask_through};
 use core::time::Duration;
 use live::{Live, Outcome, kv_path};
 use restarts::Restarts;
@@ -29,30 +33,26 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use zepto_abi::plugin::{KIND_DISCOVERY, PluginStatus};
 use zepto_core::env::Env;
-use zepto_core::limits::{PLUGIN_HOLD_MS, PLUGIN_PROBATION_MS, PLUGIN_REPLY_MS, PLUGIN_STOP_MS};
+use zepto_core::limits::PLUGIN_STOP_MS;
 use zepto_core::time::Nanos;
 
 /// Time between two looks at what an instance counts.
 const TALLY_EVERY_NS: u64 = 1_000_000_000;
-/// Time between two requests for a full answer.
-const RESYNC_AFTER_NS: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
 
-/// Why a question has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoReply {
-    /// The plugin said no, or failed.
-    #[error("{0}")]
-    Refused(String),
-    /// It did not reply in time.
-    #[error("no reply within {PLUGIN_REPLY_MS} ms")]
-    Late,
-    /// It does not run.
-    #[error("the plugin does not run")]
-    Down,
-}
-
-type Reply = oneshot::Sender<Result<Vec<u8>, NoReply>>;
+/// Refusals that tell of limits and grants, not of broken rules.
+const IS_NO_BREACH: [&str; 10] = [
+    "log_lines",
+    "http_busy",
+    "udp_busy",
+    "timer",
+    "metric",
+    "kv",
+    "too_much",
+    "not_granted",
+    "http_url",
+    "udp_address",
+];
 
 /// What a plugin's manager is told.
 pub enum Command {
@@ -260,186 +260,6 @@ impl Manager {
         }
     }
 
-    async fn refused(&self, status: i32) -> NoReply {
-        let text = PluginStatus::from_code(status).map_or("an unknown status", PluginStatus::text);
-        let tally = match &self.live {
-            Some(live) => live.tally().await,
-            None => None,
-        };
-        let own = tally.map(|tally| tally.error).filter(|error| !error.is_empty());
-        NoReply::Refused(own.unwrap_or_else(|| text.to_owned()))
-    }
-
-    async fn ask(&mut self, delivery: Delivery, reply: Reply) {
-        if self.live.is_none() {
-            drop(reply.send(Err(NoReply::Down)));
-            return;
-        }
-        // The handler may reply before it returns: then the answer is among its effects.
-        let (inner, answer) = oneshot::channel();
-        let Some(token) = self.deliver_asking(delivery, inner).await else {
-            drop(reply.send(Err(NoReply::Down)));
-            return;
-        };
-        if self.questions.contains_key(&token) {
-            self.questions.entry(token).and_modify(|(_, waiting)| *waiting = reply);
-            return;
-        }
-        drop(reply.send(answer.await.unwrap_or(Err(NoReply::Down))));
-    }
-
-    /// Delivers a question, with someone who waits for its reply already.
-    async fn deliver_asking(&mut self, delivery: Delivery, reply: Reply) -> Option<u64> {
-        let live = self.live.as_mut()?;
-        match live.deliver(delivery).await {
-            Ok(outcome) => {
-                let token = outcome.question?;
-                let status = outcome.status.unwrap_or_default();
-                let due = Nanos(self.env.now().0 + PLUGIN_REPLY_MS * MS);
-                self.questions.insert(token, (due, reply));
-                self.take(outcome).await;
-                if status < 0
-                    && let Some((_, reply)) = self.questions.remove(&token)
-                {
-                    // It says at once that it has no answer.
-                    self.forget(token).await;
-                    drop(reply.send(Err(self.refused(status).await)));
-                }
-                Some(token)
-            }
-            Err(fault) => {
-                self.fault(&fault).await;
-                None
-            }
-        }
-    }
-
-    async fn forget(&self, token: u64) {
-        if let Some(live) = &self.live {
-            live.forget_question(token).await;
-        }
-    }
-
-    /// What discovery says.
-    async fn offer(&mut self, answer: &Answer) {
-        let (name, now) = (self.parts.setting.name.clone(), self.env.now());
-        let Some(roster) = &mut self.roster else { return };
-        match roster.offer(answer, now) {
-            Offer::Applied(change) => {
-                self.resync_at = None;
-                if change != crate::vet::Change::default() {
-                    let crate::vet::Change { added, removed, changed } = change;
-                    tracing::info!(plugin = name, ?added, ?removed, ?changed, "discovery");
-                }
-                self.publish();
-            }
-            Offer::Held(held) => {
-                let (removes, known) = held.removes;
-                let wants = if held.wants_operator {
-                    "until an operator confirms it with `zepto-host member confirm`"
-                } else {
-                    "until it is repeated, or confirmed with `zepto-host member confirm`"
-                };
-                tracing::warn!(plugin = name, removes, known, "answer held {wants}");
-                self.report.send_modify(|report| report.held += 1);
-                self.resync_at = Some(Nanos(now.0.max(held.since.0 + PLUGIN_HOLD_MS * MS) + MS));
-                if held.wants_operator {
-                    self.resync_at = None;
-                }
-                self.publish();
-                self.roll_back("its answer removes too many nodes").await;
-            }
-            Offer::NoBase => {
-                tracing::warn!(plugin = name, "a change before any full answer; asking for one");
-                self.resync_at = Some(Nanos(now.0 + RESYNC_AFTER_NS));
-            }
-        }
-    }
-
-    fn publish(&self) {
-        let Some(roster) = &self.roster else { return };
-        let held = roster.held().map(|held| (held.removes.0, held.removes.1, held.wants_operator));
-        let others: Vec<Discovered> = roster.others().cloned().collect();
-        let discovery = DiscoveryReport { nodes: others.len(), answered: roster.answered(), held };
-        self.report.send_modify(|report| report.discovery = Some(discovery));
-        self.nodes.send_if_modified(|nodes| {
-            let is_new = **nodes != others || roster.answered().is_some();
-            *nodes = Arc::new(others);
-            is_new
-        });
-    }
-
-    fn confirm(&mut self) -> Option<String> {
-        let change = self.roster.as_mut()?.confirm(self.env.now())?;
-        tracing::info!(plugin = self.parts.setting.name, removed = ?change.removed, "confirmed");
-        self.resync_at = None;
-        self.publish();
-        Some(format!("{} removed, {} added", change.removed.len(), change.added.len()))
-    }
-
-    /// The instance came to its end.
-    async fn fault(&mut self, fault: &Fault) {
-        let name = self.parts.setting.name.clone();
-        tracing::error!(plugin = name, "{fault}");
-        self.report.send_modify(|report| {
-            *report.faults.entry(fault.kind).or_default() += 1;
-            report.last_error = fault.to_string();
-            report.end_tally();
-        });
-        self.abandon();
-        if self.before.is_some() {
-            self.roll_back(&fault.to_string()).await;
-            return;
-        }
-        self.pause_or_fail(&fault.to_string());
-    }
-
-    /// The instance is not called again, and nobody waits for it any more.
-    fn abandon(&mut self) {
-        self.live = None;
-        for (_, (_, reply)) in core::mem::take(&mut self.questions) {
-            drop(reply.send(Err(NoReply::Down)));
-        }
-    }
-
-    fn pause_or_fail(&mut self, why: &str) {
-        let name = &self.parts.setting.name;
-        let now = self.env.now();
-        self.restart_at = self.restarts.after_failure(now, self.env.random());
-        let state = match self.restart_at {
-            Some(at) => {
-                let pause_ms = (at.0 - now.0) / MS;
-                tracing::warn!(plugin = name, pause_ms, "started again after a pause");
-                State::Restarting
-            }
-            None => {
-                tracing::error!(plugin = name, "failed too often; its last good answer stands");
-                State::Failed
-            }
-        };
-        self.report.send_modify(|report| report.state = state);
-        if state == State::Failed && self.parts.config.on_failure.then == Then::Abort {
-            self.parts.fail.send_replace(Some(format!("plugin {name} failed: {why}")));
-        }
-    }
-
-    async fn restart(&mut self) {
-        self.restart_at = None;
-        self.report.send_modify(|report| report.restarts += 1);
-        match self.open_instance(&self.loaded.clone()).await {
-            Ok((live, outcome)) => {
-                self.live = Some(live);
-                self.take(outcome).await;
-                self.begin().await;
-            }
-            Err(error) => {
-                tracing::error!(plugin = self.parts.setting.name, %error, "did not start again");
-                self.report.send_modify(|report| report.last_error = error.to_string());
-                self.pause_or_fail(&error.to_string());
-            }
-        }
-    }
-
     /// When there is something to do next, whatever comes in.
     fn due(&self) -> Nanos {
         let questions = self.questions.values().map(|(due, _)| *due);
@@ -451,14 +271,7 @@ impl Manager {
     /// Does what is due.
     async fn tick(&mut self) {
         let now = self.env.now();
-        let late: Vec<u64> =
-            self.questions.iter().filter(|(_, (due, _))| *due <= now).map(|(t, _)| *t).collect();
-        for token in late {
-            let Some((_, reply)) = self.questions.remove(&token) else { continue };
-            self.forget(token).await;
-            self.report.send_modify(|report| report.unanswered += 1);
-            drop(reply.send(Err(NoReply::Late)));
-        }
+        self.give_up_late(now).await;
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart().await;
         }
@@ -475,15 +288,20 @@ impl Manager {
         }
     }
 
-    /// Looks at what the instance counts.
-    async fn look(&self) {
+    /// Looks at what the instance counts. A new version that breaks the rules is given up.
+    async fn look(&mut self) {
         let Some(live) = &self.live else { return };
         let Some(tally) = live.tally().await else { return };
+        let dropped = live.dropped();
+        let broken = tally.refusals.keys().find(|reason| !IS_NO_BREACH.contains(reason)).copied();
         self.report.send_if_modified(|report| {
-            report.dropped = live.dropped();
+            report.dropped = dropped;
             report.tally = tally;
             false
         });
+        if let Some(reason) = broken.filter(|_| self.before.is_some()) {
+            self.roll_back(&format!("its calls or answers are refused: {reason}")).await;
+        }
     }
 
     async fn end(&mut self) {
@@ -511,45 +329,4 @@ impl Manager {
         }
         live.silence();
     }
-}
-
-/// Asks an instance, and delivers what comes in for it until it has replied. What it emits
-/// meanwhile is not taken.
-async fn ask_through(
-    live: &mut Live,
-    env: &Arc<dyn Env>,
-    delivery: Delivery,
-    until: Nanos,
-) -> Result<Vec<u8>, NoReply> {
-    let ended = |fault: Fault| NoReply::Refused(fault.to_string());
-    let mut outcome = live.deliver(delivery).await.map_err(ended)?;
-    let Some(token) = outcome.question else { return Err(NoReply::Down) };
-    if outcome.status.is_some_and(|status| status < 0) {
-        let status = outcome.status.unwrap_or_default();
-        return Err(status_of(status));
-    }
-    loop {
-        for (of, status, bytes) in outcome.replies {
-            if of == token {
-                return if status >= 0 { Ok(bytes) } else { Err(status_of(status)) };
-            }
-        }
-        let left = Duration::from_nanos(until.0.saturating_sub(env.now().0));
-        let next = tokio::time::timeout(left, live.next(env)).await;
-        let Ok(next) = next else {
-            live.forget_question(token).await;
-            return Err(NoReply::Late);
-        };
-        outcome = live.deliver(next).await.map_err(ended)?;
-    }
-}
-
-fn status_of(status: i32) -> NoReply {
-    let text = PluginStatus::from_code(status).map_or("an unknown status", PluginStatus::text);
-    NoReply::Refused(text.to_owned())
-}
-
-/// How long a new version is on probation.
-fn probation(now: Nanos) -> Nanos {
-    Nanos(now.0 + PLUGIN_PROBATION_MS * MS)
 }

@@ -1,17 +1,16 @@
 //! A new version beside the old: opened, given the old one's state, asked whether all is well, and
 //! only then taken into service. The old one is kept open on probation, to go back to.
 
+use super::ask::ask_through;
 use super::live::Live;
-use super::{Manager, State, ask_through, probation};
+use super::{MS, Manager, State};
 use crate::error::LoadError;
 use crate::file::PluginFile;
 use crate::loader::Loaded;
 use crate::runner::Delivery;
 use std::sync::Arc;
-use zepto_core::limits::{PLUGIN_OPEN_MS, PLUGIN_STATE_BYTES_MAX};
+use zepto_core::limits::{PLUGIN_OPEN_MS, PLUGIN_PROBATION_MS, PLUGIN_STATE_BYTES_MAX};
 use zepto_core::time::Nanos;
-
-const MS: u64 = 1_000_000;
 
 impl Manager {
     /// Takes a new version into service; the text says which. Any failure before that leaves the
@@ -25,7 +24,10 @@ impl Manager {
             return Ok(format!("{sha256} is in service already"));
         }
         match self.replace(file).await {
-            Ok(()) => Ok(format!("{} {sha256}", self.loaded.info.version)),
+            Ok(()) => {
+                let info = &self.loaded.info;
+                Ok(format!("{} {} {sha256}", info.name, info.version))
+            }
             Err(error) => {
                 let why = error.to_string();
                 tracing::error!(plugin = self.parts.setting.name, %sha256, why, "not reloaded");
@@ -85,7 +87,7 @@ impl Manager {
         }
         if let Some(mut old) = old {
             self.quiet(&mut old).await;
-            self.before = Some((old, probation(self.env.now())));
+            self.before = Some((old, Nanos(self.env.now().0 + PLUGIN_PROBATION_MS * MS)));
         }
         tracing::info!(plugin = self.parts.setting.name, sha256 = %loaded.sha256, "new version");
         self.loaded = loaded;

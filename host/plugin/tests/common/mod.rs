@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 use tempfile::TempDir;
 use zepto_core::env::Env;
 use zepto_core::time::Nanos;
@@ -48,8 +49,38 @@ impl Env for StillEnv {
     }
 }
 
+/// The clocks of this machine.
+pub struct RealEnv(Instant);
+
+impl RealEnv {
+    #[expect(clippy::disallowed_methods, reason = "the node crate's part, played by the test")]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(Instant::now()))
+    }
+}
+
+impl Env for RealEnv {
+    fn now(&self) -> Nanos {
+        Nanos(self.0.elapsed().as_nanos() as u64)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the node crate's part, played by the test")]
+    fn wall_ns(&self) -> u64 {
+        std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64
+    }
+
+    fn random(&self) -> u64 {
+        getrandom::u64().unwrap()
+    }
+}
+
+/// Starts threads that nobody waits for.
+pub fn spawner() -> zepto_plugin::manager::Spawn {
+    Arc::new(|name, run| std::thread::Builder::new().name(name).spawn(run).map(drop))
+}
+
 /// A directory that lasts as long as the test program.
-fn workshop() -> &'static Path {
+pub fn workshop() -> &'static Path {
     static DIRECTORY: OnceLock<TempDir> = OnceLock::new();
     DIRECTORY.get_or_init(|| tempfile::tempdir().unwrap()).path()
 }

@@ -2,9 +2,23 @@
  * both targets.  Kind 0x900 + n calls the host's function number n (the order of the header) with
  * the arguments in the body and returns its status; kinds from 0xA00 on misbehave.  What a function
  * gives out is told with zp_set_error, so that a test can read it. */
+#if !defined(__wasm__)
+#include <unistd.h>
+#endif
 #include "zepto_plugin.h"
 
-ZP_PLUGIN(1u << ZP_KIND_DISCOVERY | 1u << ZP_KIND_MIGRATION | 1u << ZP_KIND_SNAPSHOT, 0,
+/* Variants: NODES it tells of at its start, SICK says that it is not well, TRAPS at its start,
+ * STARVED tells of fewer nodes at its start, OTHER_KINDS is for something else. */
+#ifndef NODES
+#define NODES 2
+#endif
+#ifdef OTHER_KINDS
+#define KINDS 1u << ZP_KIND_SNAPSHOT
+#else
+#define KINDS 1u << ZP_KIND_DISCOVERY | 1u << ZP_KIND_MIGRATION | 1u << ZP_KIND_SNAPSHOT
+#endif
+
+ZP_PLUGIN(KINDS, 0,
           ZP_CAP_RANDOM | ZP_CAP_HTTP | ZP_CAP_UDP | ZP_CAP_KV | ZP_CAP_METRIC, 3, 2, "puppet",
           "0.1.0", "zepto tests");
 
@@ -121,6 +135,9 @@ static int32_t misbehave(uint32_t kind, const arguments *x) {
         if (__builtin_wasm_memory_grow(0, 16) == (__SIZE_TYPE__)-1) return ZP_E_NO_MEMORY;
     case 0xA0B: return *(volatile int32_t *)(uintptr_t)0xfffffff0u;
 #endif
+#if !ZP_WASM
+    case 0xA0D: for (;;) pause(); /* hangs, without a core of its own */
+#endif
     case 0xA0C: return (int32_t)(100 / (sink * 0 + (uint32_t)x->a));
     default: return ZP_E_UNSUPPORTED;
   }
@@ -137,7 +154,11 @@ int32_t zp_plugin_event_v1(int64_t inst, const void *p, uint32_t n) ZP_NOEXCEPT 
   if (e->h.kind >= 0xA00) return misbehave(e->h.kind, x);
   if (e->h.kind >= 0x900) return call_host(e->h.kind - 0x900, x, body.n);
   switch (e->h.kind) {
-    case ZP_EV_START: return publish(2);
+    case ZP_EV_START:
+#ifdef TRAPS
+      __builtin_trap();
+#endif
+      return publish(NODES);
     case ZP_EV_DISC_RESYNC: return publish(3);
     case ZP_EV_TIMER: return ZP_OK;
     case ZP_EV_EXPORT_STATE: return zp_reply(ctx, e->token, ZP_OK, &handled, sizeof handled);
@@ -145,8 +166,15 @@ int32_t zp_plugin_event_v1(int64_t inst, const void *p, uint32_t n) ZP_NOEXCEPT 
       if (body.n != sizeof handled) return zp_reply(ctx, e->token, ZP_E_VERSION, 0, 0);
       handled = *(const uint64_t *)(const void *)body.p;
       return zp_reply(ctx, e->token, ZP_OK, 0, 0);
-    case ZP_EV_STOP:
-    case ZP_EV_HEALTH: return zp_reply(ctx, e->token, ZP_OK, 0, 0);
+    case ZP_EV_STOP: return zp_reply(ctx, e->token, ZP_OK, 0, 0);
+    case ZP_EV_HEALTH:
+#ifdef SICK
+      zp_set_error(ctx, ZP_E_INTERNAL, "sick", 4);
+      return zp_reply(ctx, e->token, ZP_E_INTERNAL, 0, 0);
+#else
+      return zp_reply(ctx, e->token, ZP_OK, &handled, sizeof handled);
+#endif
+    case ZP_EV_SNAP_RESTORE: return ZP_OK; /* and never replies */
     case ZP_EV_SNAP_BEGIN: /* a second reply to one question */
       zp_reply(ctx, e->token, ZP_OK, "first", 5);
       return zp_reply(ctx, e->token, ZP_OK, "second", 6);

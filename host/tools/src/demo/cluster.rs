@@ -12,6 +12,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
@@ -47,6 +48,9 @@ struct Announcement {
     address: String,
 }
 
+/// Name and address of a node.
+type Member = (String, String);
+
 /// The name of the node with a number, from zero.
 pub(super) fn name_of(number: usize) -> String {
     format!("node-{}", number + 1)
@@ -71,7 +75,7 @@ impl Cluster {
     }
 
     /// The names and addresses of the nodes, in the order of their first start.
-    pub(super) fn members(&self) -> Vec<(String, String)> {
+    pub(super) fn members(&self) -> Vec<Member> {
         self.nodes().iter().map(|node| (node.name.clone(), node.address.clone())).collect()
     }
 
@@ -85,11 +89,12 @@ impl Cluster {
         self.nodes().iter_mut().find(|node| node.name == name).map(act)
     }
 
-    /// Starts one more node; the first bootstraps the cluster, the others join it.
+    /// Starts one more node; discovery tells it of those before. The first one founds the cluster,
+    /// the others join it.
     pub(super) async fn start_node(&self) -> Result<(), Failure> {
-        let seeds = self.addresses();
-        let name = name_of(seeds.len());
-        let (mut child, log) = self.spawn(&name, &seeds)?;
+        let others = self.members();
+        let name = name_of(others.len());
+        let (mut child, log) = self.spawn(&name, &others)?;
         let output = child.stdout.take();
         let node =
             Node { name: name.clone(), address: String::new(), child, log, is_doomed: false };
@@ -99,9 +104,9 @@ impl Cluster {
 
     /// Starts a node that ended again, on its data directory.
     pub(super) async fn start_again(&self, name: &str) -> Result<(), Failure> {
-        let members = self.members().into_iter();
-        let others = members.filter(|(other, _)| other != name).map(|(_, address)| address);
-        let (mut child, _) = self.spawn(name, &others.collect::<Vec<_>>())?;
+        let mut others = self.members();
+        others.retain(|(other, _)| other != name);
+        let (mut child, _) = self.spawn(name, &others)?;
         let output = child.stdout.take();
         self.with(name, |node| {
             node.address.clear();
@@ -137,14 +142,14 @@ impl Cluster {
         self.dir.path().join(format!("{name}.log"))
     }
 
-    fn spawn(&self, name: &str, seeds: &[String]) -> Result<(Child, PathBuf), Failure> {
+    fn spawn(&self, name: &str, others: &[Member]) -> Result<(Child, PathBuf), Failure> {
         let log = self.log_of(name);
-        let child = self.spawn_logging(name, seeds, &log);
+        let child = self.spawn_logging(name, others, &log);
         let child = child.map_err(|e| Failure::failed(&format!("cannot start {name}"), e));
         Ok((child?, log))
     }
 
-    fn spawn_logging(&self, name: &str, seeds: &[String], log: &Path) -> std::io::Result<Child> {
+    fn spawn_logging(&self, name: &str, others: &[Member], log: &Path) -> std::io::Result<Child> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["run", "--node-id", name, "--listen", "127.0.0.1:0", "--profile", "fast"]);
         command.args(["--log", "info", "--announce", "--exit-with-stdin"]);
@@ -156,9 +161,10 @@ impl Cluster {
         if let Some(file) = &self.secret_file {
             command.arg("--secret-file").arg(file);
         }
-        for seed in seeds {
-            command.args(["--seed", seed]);
-        }
+        let nodes = others.iter().map(|(id, address)| json!({"id": id, "address": address}));
+        let nodes = json!({"nodes": nodes.collect::<Vec<_>>()});
+        command.args(["--plugin", "static.wasm", "--expect", "1"]);
+        command.args(["--plugin-config", &format!("static={nodes}")]);
         let log = OpenOptions::new().append(true).create(true).open(log)?;
         command.env_remove("ZEPTO_LOG").process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use zepto_client::message::{MemberStatus, Operation, Request, Response, Status};
+use zepto_client::message::{MemberStatus, Operation, PluginRequest, Request, Response, Status};
 
 use super::{ClusterArgs, STATUS_WITHIN};
 use crate::failure::Failure;
@@ -41,6 +41,16 @@ Example:
 A member that lives is drained and stopped first. One that holds the last copy of a partition cannot
 be forgotten before that partition is recovered.")]
     Remove(RemoveArgs),
+    /// Say that what discovery wants to remove is right
+    #[command(after_help = "\
+Example:
+  zepto-host member confirm --at localhost:9000
+
+An answer of the discovery plugin that would remove more than 30 % of the nodes it knew, or all of
+them, is held: `zepto-host plugin list` shows it. One that removes many is applied when it is repeated
+after 30 s; one that leaves nobody only by this. It tells the node that is asked; no member is removed
+by it, only what discovery names is believed.")]
+    Confirm(ClusterArgs),
 }
 
 /// Which member to forget.
@@ -65,6 +75,13 @@ pub async fn member(args: MemberArgs) -> Result<(), Failure> {
             let index = cluster.operate("member remove", remove).await?;
             let sentence = format!("{node} is no member any more");
             cluster.tell(index, json!({"node": node}), &sentence)
+        }
+        MemberCommand::Confirm(cluster) => {
+            let text = cluster.about_plugins("member confirm", PluginRequest::Confirm).await?;
+            if cluster.json {
+                return format::print(&format!("{}\n", json!({"confirmed": text})));
+            }
+            format::print(&format!("{text}\n"))
         }
     }
 }

@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use zepto_client::message::{Operation, Request, Response, Status};
+use zepto_client::message::{Operation, PluginRequest, Request, Response, Status};
 use zepto_client::{ClientError, ask_once, unexpected};
 use zepto_core::Refusal;
 use zepto_core::limits::WEIGHT_MAX;
@@ -63,12 +63,12 @@ impl ClusterArgs {
         Err(Asked::Client(last))
     }
 
-    fn doing(&self, what: &str) -> String {
+    pub(crate) fn doing(&self, what: &str) -> String {
         format!("{what} at {}", self.at.join(", "))
     }
 
     /// The status of a node.
-    async fn status(&self, what: &str) -> Result<Box<Status>, Failure> {
+    pub(crate) async fn status(&self, what: &str) -> Result<Box<Status>, Failure> {
         match self.ask(&Request::Status, STATUS_WITHIN).await {
             Ok(Response::Status(status)) => Ok(status),
             Ok(other) => Err(Failure::of_client(&self.doing(what), &unexpected(&other))),
@@ -80,6 +80,19 @@ impl ClusterArgs {
     async fn operate(&self, what: &str, operation: Operation) -> Result<u64, Failure> {
         match self.ask(&Request::Operate(operation), DECIDE_WITHIN).await {
             Ok(Response::Operated { index }) => Ok(index),
+            Ok(other) => Err(Failure::of_client(&self.doing(what), &unexpected(&other))),
+            Err(asked) => Err(asked.failure(&self.doing(what))),
+        }
+    }
+
+    /// Has something done about the plugins of the node; what it says.
+    pub(crate) async fn about_plugins(
+        &self,
+        what: &str,
+        request: PluginRequest,
+    ) -> Result<String, Failure> {
+        match self.ask(&Request::Plugin(request), DECIDE_WITHIN).await {
+            Ok(Response::Plugin(text)) => Ok(text),
             Ok(other) => Err(Failure::of_client(&self.doing(what), &unexpected(&other))),
             Err(asked) => Err(asked.failure(&self.doing(what))),
         }

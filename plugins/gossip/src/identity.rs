@@ -1,0 +1,184 @@
+//! Who a node is among those that gossip, and which of two lives of it counts.
+
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use foca::Identity;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::sync::Arc;
+
+/// Bytes of the longest text id, and of the longest host, that the node takes.
+const ID_BYTES_MAX: usize = 128;
+const HOST_BYTES_MAX: usize = 253;
+/// Bytes of one label of a DNS name.
+const LABEL_BYTES_MAX: usize = 63;
+
+/// A text that is shared: every message, timer and member holds some.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Text(Arc<str>);
+
+impl Text {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&str>::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// One life of a node. Two of the same id are ordered: the later one counts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Peer {
+    /// Text id of the node; empty for whoever is at an address.
+    pub id: Text,
+    /// Which life of the node.
+    pub incarnation: u64,
+    /// Which life in gossip within that: it is another after each start of this plugin, and after
+    /// the others had given the node up.
+    pub life: u64,
+    /// Where it gossips.
+    pub gossip: SocketAddr,
+    /// Host of the node's own address; empty when it is the IP address that it gossips at.
+    pub host: Text,
+    /// Port of the node's own address.
+    pub port: u16,
+}
+
+impl Peer {
+    /// Whoever is at an address.
+    pub fn at(gossip: SocketAddr) -> Self {
+        Self { id: "".into(), incarnation: 0, life: 0, gossip, host: "".into(), port: 0 }
+    }
+
+    /// Whether it names no node.
+    pub fn is_anyone(&self) -> bool {
+        self.id.as_str().is_empty()
+    }
+
+    /// Host of the node's own address.
+    pub fn host(&self) -> String {
+        if self.host.as_str().is_empty() {
+            self.gossip.ip().to_string()
+        } else {
+            self.host.to_string()
+        }
+    }
+
+    /// Whether the node takes it in an answer: it refuses the whole answer for one that it does
+    /// not, and anyone who reaches the socket can make one up.
+    pub fn is_sound(&self) -> bool {
+        let id = self.id.as_str();
+        let is_id = (1..=ID_BYTES_MAX).contains(&id.len())
+            && !id.contains(|c: char| c.is_control() || c.is_whitespace());
+        let host = self.host.as_str();
+        is_id && is_reachable(self.gossip) && self.port != 0 && (host.is_empty() || is_host(host))
+    }
+}
+
+/// Whether a datagram can be sent there, and reaches one machine.
+pub fn is_reachable(address: SocketAddr) -> bool {
+    let ip = address.ip();
+    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
+}
+
+/// An IP address or a DNS name, as the node tells them apart.
+fn is_host(host: &str) -> bool {
+    if host.len() <= HOST_BYTES_MAX && host.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let label = |label: &str| {
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    (1..=HOST_BYTES_MAX).contains(&name.len())
+        && name.contains(|c: char| c.is_ascii_alphabetic())
+        && name.split('.').all(label)
+}
+
+impl Identity for Peer {
+    type Addr = Text;
+
+    /// Never: foca would come back at once and every time. [`crate::swim::Swim`] does that itself,
+    /// with a pause, so that two nodes with the same id do not drive each other out at full speed.
+    fn renew(&self) -> Option<Self> {
+        None
+    }
+
+    fn addr(&self) -> Text {
+        self.id.clone()
+    }
+
+    fn win_addr_conflict(&self, other: &Self) -> bool {
+        self > other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(id: &str) -> Peer {
+        Peer { id: id.into(), port: 9000, ..Peer::at("10.0.0.1:7946".parse().unwrap()) }
+    }
+
+    #[test]
+    fn the_later_life_counts_wherever_it_is() {
+        let old = Peer { incarnation: 5, life: 9, ..peer("a") };
+        let restarted = Peer { incarnation: 6, ..Peer::at("10.0.0.9:7946".parse().unwrap()) };
+        let restarted = Peer { id: "a".into(), port: 9000, ..restarted };
+        let returned = Peer { life: 10, ..old.clone() };
+        for (later, earlier) in [(&restarted, &old), (&returned, &old), (&restarted, &returned)] {
+            assert!(later.win_addr_conflict(earlier) && !earlier.win_addr_conflict(later));
+            assert_eq!(later.addr(), earlier.addr());
+        }
+    }
+
+    #[test]
+    fn what_the_node_would_refuse_is_not_sound() {
+        assert!(peer("a").is_sound() && peer("ä.b_c").is_sound());
+        for id in ["", "a b", "a\u{1b}[0m", &"x".repeat(ID_BYTES_MAX + 1)] {
+            assert!(!peer(id).is_sound(), "{id:?}");
+        }
+        for host in ["a.example", "fd00::1", "localhost", "10.0.0.1", ""] {
+            assert!(Peer { host: host.into(), ..peer("a") }.is_sound(), "{host:?}");
+        }
+        for host in ["..", "a b", "1.2.3", "-a", "a/b", &"a.".repeat(128), &"a".repeat(64)] {
+            assert!(!Peer { host: host.into(), ..peer("a") }.is_sound(), "{host:?}");
+        }
+        assert!(!Peer { port: 0, ..peer("a") }.is_sound());
+        for gossip in ["0.0.0.0:1", "10.0.0.1:0", "224.0.0.1:1", "255.255.255.255:1", "[::]:1"] {
+            let gossip = gossip.parse().unwrap();
+            assert!(!Peer { gossip, ..peer("a") }.is_sound(), "{gossip}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_the_address_it_gossips_at_unless_it_says_another() {
+        assert_eq!(peer("a").host(), "10.0.0.1");
+        assert_eq!(Peer { host: "a.example".into(), ..peer("a") }.host(), "a.example");
+    }
+}
