@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use zepto_control::datadir::{DataDir, DataDirError};
-use zepto_control::file::LogError;
 use zepto_control::raft::{LinkFailure, Peer, PeerLink, Raft, Times};
 use zepto_control::{Command, ControlLog, Outcome};
 
@@ -60,10 +59,10 @@ fn child_that_proposes_until_it_is_killed() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the node crate's part, played by the test")]
-async fn start(path: &Path) -> (Arc<Raft<Nobody>>, JoinHandle<Result<(), LogError>>) {
+async fn start(path: &Path) -> (Arc<Raft<Nobody>>, JoinHandle<()>) {
     let events = Box::new(|_, _| {});
     let (unstarted, worker) = Raft::open(path, ("a", "h:1"), Nobody, Times::FAST, events).unwrap();
-    let worker = std::thread::spawn(move || worker.run());
+    let worker = std::thread::spawn(move || worker.run().unwrap());
     (unstarted.start().await.unwrap(), worker)
 }
 
@@ -118,7 +117,7 @@ fn what_a_killed_process_reported_as_committed_is_in_its_log() {
             }
             log.stop().await;
             // It holds the file until it ends, and the next child wants the file.
-            worker.join().unwrap().unwrap();
+            worker.join().unwrap();
         });
     }
 }
