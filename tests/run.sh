@@ -2,8 +2,9 @@
 # All checks and tests, from a fresh clone: `tests/run.sh`. The last line says how many tests passed
 # and failed; the exit code is 0 only if every step held.
 #
-# Beyond Rust it needs a C compiler, and iproute2 for the tests with network namespaces. As root on
-# a machine with apt it installs what is missing; elsewhere it names in one line what is missing.
+# Beyond Rust it needs C compilers (gcc; clang and lld for wasm32), Rust for wasm32, and iproute2 for
+# the tests with network namespaces. As root on a machine with apt it installs what is missing;
+# elsewhere it names in one line what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -51,7 +52,11 @@ step() {
     rm -f "$log.step"
 }
 
-provide "cc=gcc libc6-dev" "ip=iproute2" "unshare=util-linux"
+provide "cc=gcc libc6-dev" "c++=g++" "ip=iproute2" "unshare=util-linux" "clang=clang" "wasm-ld=lld"
+# Plugins are built for wasm32: by rustup's target if it is there, else by Debian's compiler.
+if [ ! -d "$(rustc --print target-libdir --target wasm32-unknown-unknown 2>/dev/null)" ]; then
+    provide "/usr/bin/rustc=rustc-web rust-web-src"
+fi
 for component in fmt clippy; do
     cargo "$component" --version >/dev/null 2>&1 || echo "missing: cargo $component; its step fails"
 done
@@ -61,8 +66,11 @@ trap 'rm -f "$log" "$log.step" "$log.all"' EXIT
 
 step format cargo fmt --all --check
 step lint cargo clippy --profile ci --workspace --all-targets --locked -- -D warnings
-# The programs first: tests run them as processes, and refuse to run one that is out of date.
-step build cargo build --profile ci --workspace --bins --locked
+# The programs and native plugins first: tests run and load them, and refuse a program that is out
+# of date.
+step build cargo build --profile ci --workspace --locked
+# What is committed beside the sources of the stock plugins is what they make.
+step plugins plugins/build.sh --check
 step test cargo test --profile ci --workspace --locked --no-fail-fast
 # Every interleaving of the mailbox's two ends.
 step loom env RUSTFLAGS="--cfg loom" cargo test --profile ci -p zepto-transport --locked \

@@ -9,6 +9,7 @@ mod demo;
 mod failover;
 mod load;
 mod operator;
+mod plugins;
 mod refusals;
 mod restarts;
 mod secret;

@@ -1,8 +1,8 @@
 //! The flat messages between host and plugins: read with every bound checked, and written.
 //!
-//! Both sides use this crate: the host for what hostile plugins send, the Rust SDK for what authors
-//! send. Architecture invariant: nothing is read by casting, nothing panics on any bytes, nothing is
-//! allocated for a count that the bytes do not back, and there is no `unsafe`.
+//! Both sides use this crate: the host for what hostile plugins send, the Rust SDK for what
+//! authors send. Architecture invariant: nothing is read by casting, nothing panics on any bytes,
+//! nothing is allocated for a count that the bytes do not back, and there is no `unsafe`.
 //!
 //! A message is one little-endian buffer, described in `include/zepto_plugin.h`. Each side says in
 //! `struct_size` and `stride` how much of a struct it knows; what the sender did not know reads as

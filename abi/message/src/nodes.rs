@@ -6,6 +6,9 @@ use alloc::vec::Vec;
 use core::mem::offset_of;
 use zepto_abi::plugin::{self as abi, MSG_NODES, NODES_DELTA, NODES_FULL};
 
+/// A list begins at a multiple of this.
+const ALIGN: usize = 8;
+
 /// What an answer holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -94,7 +97,12 @@ fn node<'a>(fields: &Fields<'a>) -> Result<Node<'a>, Malformed> {
 
 /// Writes an answer.
 pub fn write_nodes(revision: u64, mode: Mode, nodes: &[Node<'_>], removed: &[&str]) -> Vec<u8> {
-    let mut writer = Writer::new(MSG_NODES, size_of::<abi::Nodes>());
+    // All at once: in a small memory, a buffer that doubles leaves holes that nothing fits into.
+    let texts = nodes.iter().map(|node| node.id.len() + node.host.len() + node.meta.len());
+    let texts: usize = texts.chain(removed.iter().map(|id| id.len())).sum();
+    let lists = nodes.len() * size_of::<abi::Node>() + removed.len() * size_of::<abi::Span>();
+    let buffer = Vec::with_capacity(size_of::<abi::Nodes>() + lists + texts + 2 * ALIGN);
+    let mut writer = Writer::over(buffer, MSG_NODES, size_of::<abi::Nodes>());
     writer.u64(offset_of!(abi::Nodes, revision), revision);
     let mode = if mode == Mode::Full { NODES_FULL } else { NODES_DELTA };
     writer.u32(offset_of!(abi::Nodes, mode), mode);

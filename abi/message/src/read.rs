@@ -295,7 +295,8 @@ mod tests {
             }
             let Ok(message) = Message::read(&bytes) else { return Ok(()) };
             let fields = message.fields();
-            let inside = |part: &[u8]| part.is_empty() || bytes.as_ptr_range().contains(&part.as_ptr());
+            let all = bytes.as_ptr_range();
+            let inside = |part: &[u8]| part.is_empty() || all.contains(&part.as_ptr());
             prop_assert!(fields.bytes(offset).is_ok_and(inside) || fields.bytes(offset).is_err());
             if let Ok(list) = fields.list(offset, 64) {
                 for element in list.iter() {

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         None => run::run(cli.run).await,
-        Some(Command::Run(args)) => run::run(args).await,
+        Some(Command::Run(args)) => run::run(*args).await,
         Some(Command::Demo(args)) => demo::run(args).await,
         Some(Command::Feed(args)) => feed_cmd::run(args).await,
         Some(Command::Query(args)) => query_cmd::run(args).await,

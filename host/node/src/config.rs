@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn every_bad_value_names_its_key() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 13] = [
+        let cases: [(&str, Spoil); 15] = [
             ("node_id", |c| c.node_id.clear()),
             ("node_id", |c| c.node_id = "a b".into()),
             ("listen", |c| c.listen = "9000".into()),

@@ -11,6 +11,7 @@ use zepto_client::message::{Request, Response};
 use zepto_core::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX};
 use zepto_node::config::{Config, HeartbeatConfig, ProfileName};
 use zepto_node::{Running, StartError, start};
+use zepto_plugin::config::PluginConfig;
 use zepto_transport::Shm;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -25,6 +26,38 @@ fn config(name: &str, dir: &tempfile::TempDir, seeds: Vec<String>) -> Config {
         heartbeat: HeartbeatConfig { profile: ProfileName::Fast },
         ..Config::default()
     }
+}
+
+/// A discovery plugin that counts something, and tells the same twice.
+const TALKATIVE: &str = r#"(module
+  (import "zepto_host_v1" "emit" (func $emit (param i64 i32 i32) (result i32)))
+  (import "zepto_host_v1" "metric" (func $metric (param i64 i32 i32 i32 i64) (result i32)))
+  (memory (export "memory") 2)
+  (global $ctx (mut i64) (i64.const 0))
+  (data (i32.const 1024) "ZEPTOPLG\00\01\00\00\01\00\00\00\00\00\20\00\01\00\00\00")
+  (data (i32.const 2048) "\40\00\00\00\40\00\00\00\02\00\00\00\00\00\00\00\01")
+  (data (i32.const 4096) "polls")
+  (func (export "zp_plugin_info_v1") (result i32) (i32.const 1024))
+  (func (export "zp_plugin_open_v1") (param i64 i32 i32) (result i64)
+    (global.set $ctx (local.get 0)) (i64.const 1))
+  (func (export "zp_plugin_event_v1") (param i64 i32 i32) (result i32)
+    (drop (call $metric (global.get $ctx) (i32.const 1) (i32.const 4096) (i32.const 5)
+                        (i64.const 1)))
+    (drop (call $emit (global.get $ctx) (i32.const 2048) (i32.const 64)))
+    (call $emit (global.get $ctx) (i32.const 2048) (i32.const 64)))
+  (func (export "zp_plugin_close_v1") (param i64) (result i32) (i32.const 0))
+  (func (export "zp_alloc_v1") (param i32) (result i32) (i32.const 65536))
+  (func (export "zp_free_v1") (param i32 i32))
+)"#;
+
+/// A node that founds a cluster by that plugin.
+async fn talkative(name: &str, dir: &tempfile::TempDir) -> Running<Shm> {
+    let file = dir.path().join("talkative.wasm");
+    std::fs::write(&file, wat::parse_str(TALKATIVE).expect("a module")).expect("a file");
+    let mut plugin = PluginConfig::of("talkative".into(), file);
+    plugin.grants = vec!["metric".parse().expect("a grant")];
+    let config = Config { plugins: vec![plugin], expect: Some(1), ..config(name, dir, Vec::new()) };
+    start::<Shm>(config).await.expect("starts")
 }
 
 async fn node(name: &str, dir: &tempfile::TempDir, seeds: Vec<String>) -> Running<Shm> {
@@ -112,8 +145,13 @@ fn table() -> BTreeMap<String, (String, BTreeSet<String>)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_metrics_page_and_its_table_name_the_same_families() {
     let dir = tempfile::tempdir().expect("a directory");
-    let keeper = node("a", &dir, Vec::new()).await;
+    let keeper = talkative("a", &dir).await;
     let follower = node("b", &dir, vec![keeper.address().to_string()]).await;
+    eventually("what the plugin counts", admin(&keeper), "/metrics", |page| {
+        page.contains("zepto_plugin_metric{plugin=\"talkative\",name=\"polls\"} 1")
+            && page.contains("zepto_plugin_calls_refused_total{")
+    })
+    .await;
     // The follower asks the keeper, so it has a peer, and after a while a round trip.
     eventually("a round trip", admin(&follower), "/metrics", |page| {
         page.contains("zepto_peer_rtt_last_seconds{")

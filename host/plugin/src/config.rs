@@ -242,18 +242,22 @@ impl fmt::Display for OnFailure {
     }
 }
 
+/// Longest duration of a limit or policy.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
 /// A duration as people write it: `50ms`, `30s`, `10m`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no duration; write 50ms, 30s or 10m");
+    let wrong = || format!("{text:?} is no duration of at most a day; write 50ms, 30s or 10m");
     let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (digits, unit) = text.split_at(split);
     let number: u32 = digits.parse().map_err(|_| wrong())?;
-    match unit {
-        "ms" => Ok(Duration::from_millis(number.into())),
-        "s" => Ok(Duration::from_secs(number.into())),
-        "m" => Ok(Duration::from_secs(u64::from(number) * 60)),
-        _ => Err(wrong()),
-    }
+    let duration = match unit {
+        "ms" => Duration::from_millis(number.into()),
+        "s" => Duration::from_secs(number.into()),
+        "m" => Duration::from_secs(u64::from(number) * 60),
+        _ => return Err(wrong()),
+    };
+    if duration <= LONGEST { Ok(duration) } else { Err(wrong()) }
 }
 
 macro_rules! as_text {
@@ -313,7 +317,15 @@ mod tests {
         ] {
             assert!(wrong.parse::<Limits>().is_err(), "{wrong}");
         }
-        for wrong in ["max=5", "max=a/1m", "backoff=1s", "backoff=2s..1s", "then=restart", "x"] {
+        for wrong in [
+            "max=5",
+            "max=a/1m",
+            "backoff=1s",
+            "backoff=2s..1s",
+            "then=restart",
+            "x",
+            "max=1/1441m",
+        ] {
             assert!(wrong.parse::<OnFailure>().is_err(), "{wrong}");
         }
     }

@@ -20,6 +20,9 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Trap, Self::Deadline, Self::Broken, Self::Hung];
+
     /// One word, for counters.
     pub const fn text(self) -> &'static str {
         match self {

@@ -1,8 +1,8 @@
 //! Plugins: policy that is loaded, bounded, and never believed.
 //!
 //! Architecture invariant: an answer is data to check, never an action. A plugin may call the host
-//! only while the host calls it, gets nothing that is not granted, and is held to a deadline and (in
-//! Wasm) to its memory. Whatever becomes of it, its last good answer stands.
+//! only while the host calls it, gets nothing that is not granted, and is held to a deadline and
+//! (in Wasm) to its memory. Whatever becomes of it, its last good answer stands.
 //!
 //! * [`file`], [`verdict`], [`wasm`], [`native`]: from a file to an instance.
 //! * [`grant`], [`config`]: what an instance may do and use.
@@ -19,6 +19,7 @@ pub mod context;
 pub mod error;
 pub mod file;
 pub mod grant;
+mod host_name;
 pub mod http;
 pub mod instance;
 pub mod kv;

@@ -2,6 +2,8 @@
 //! through the first, notice who is gone, and go on after a restart and after a new version.
 #![expect(clippy::unwrap_used, reason = "tests, and clippy sees them only in #[test] functions")]
 
+#[path = "gossip/alone.rs"]
+mod alone;
 mod common;
 #[path = "gossip/flood.rs"]
 mod flood;
@@ -71,9 +73,9 @@ async fn who_stops_or_dies_is_dropped_and_who_comes_back_is_there_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_goes_on_where_the_one_before_was() {
-    let places = free_addresses(5);
+    let places = free_addresses(6);
     let mut nodes = Vec::new();
-    for (number, place) in places.iter().enumerate() {
+    for (number, place) in places[..5].iter().enumerate() {
         nodes.push(Node::open(number, 1, *place, &places[..1]).await);
     }
     for node in &mut nodes {
@@ -83,16 +85,19 @@ async fn a_new_version_goes_on_where_the_one_before_was() {
     let bytes = [module().bytes.as_ref(), b"\0\x05\x04next"].concat();
     let next = PluginFile::of(Path::new("next.wasm"), bytes.into()).unwrap();
     let (reply, answer) = oneshot::channel();
-    let mut known = nodes[2].handle.nodes.clone();
-    known.mark_unchanged();
     let reload = Command::Reload(Box::new(next), reply);
     nodes[2].handle.commands.send(reload).await.unwrap();
     println!("reloaded: {}", answer.await.unwrap().unwrap());
-    // It has not forgotten anybody, and it is in the cluster: it learns who leaves after it.
+    // It has not forgotten anybody, and goes on in the cluster: a new node gets in through it, and
+    // it learns who leaves.
     assert_eq!(nodes[2].handle.nodes.borrow().len(), 4);
+    nodes.push(Node::open(5, 1, places[5], &places[2..3]).await);
+    for node in &mut nodes {
+        node.knows(&["n0@1", "n1@1", "n2@1", "n3@1", "n4@1", "n5@1"]).await;
+    }
     nodes.remove(4).stop().await;
     for node in &mut nodes {
-        node.knows(&["n0@1", "n1@1", "n2@1", "n3@1"]).await;
+        node.knows(&["n0@1", "n1@1", "n2@1", "n3@1", "n5@1"]).await;
     }
     let report = nodes[2].handle.report.borrow().clone();
     assert_eq!((report.reloads, report.rollbacks, report.errors), (1, 0, 0), "{report:?}");

@@ -1,5 +1,7 @@
 //! The host's functions, called from C in both targets: the same arguments give the same results.
 
+#![expect(clippy::unwrap_used, reason = "a test, and clippy sees tests only in #[test] functions")]
+
 mod common;
 
 use common::{Called, Puppet, call, targets};

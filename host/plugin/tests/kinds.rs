@@ -8,6 +8,7 @@ use common::{StillEnv, loader, setting};
 use core::time::Duration;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 use zepto_abi::plugin::{
     EV_MIG_PLAN, EV_MIG_RESULT, EV_SNAP_ABORT, EV_SNAP_BEGIN, EV_SNAP_COMMIT, EV_SNAP_RESTORE,
     NODE_ACTIVE, NODE_LEAVING, NODE_SUSPECT, PARTITION_COPYING, PARTITION_PINNED, PluginStatus,
@@ -249,5 +250,47 @@ fn a_configuration_that_is_wrong_is_refused_with_what_to_write() {
             let error = runner.open(&opening).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
         }
+    }
+}
+
+#[test]
+fn a_large_cluster_is_planned_for_in_a_moment() {
+    for path in files("migrate-steady") {
+        let env = Arc::new(StillEnv::default());
+        // The machine may be busy with other tests; how long it took is told, and not checked.
+        let limits = Limits { event: Duration::from_secs(2), ..Limits::default() };
+        let setting = setting(&[], limits, &env);
+        let loaded = loader().load(&PluginFile::read(&path).unwrap(), &setting).unwrap();
+        let mut runner = Runner::new(&loaded, setting, 1, Kv::default()).unwrap();
+        runner.open(&Opening::default()).unwrap();
+        let node = |at: u64| NodeLoad {
+            id: "n",
+            capacity_bytes: u64::MAX,
+            weight: 100,
+            state: if at < 3 { NODE_LEAVING } else { NODE_ACTIVE },
+            ..NodeLoad::default()
+        };
+        // Most of them on the first half of the nodes.
+        let partition = |id: u64| {
+            let owner = (id * id % if id.is_multiple_of(5) { 100 } else { 50 }) as u32;
+            Partition { id, bytes: 1 << (id % 30), owner, ..Partition::default() }
+        };
+        let request = PlanRequest {
+            index: 1,
+            max_moves: 256,
+            nodes: (0..100).map(node).collect(),
+            partitions: (0..8192).map(partition).collect(),
+            ..PlanRequest::default()
+        };
+        #[expect(clippy::disallowed_methods, reason = "it tells how long it took")]
+        let begun = Instant::now();
+        let done = runner.deliver(&Delivery::question(EV_MIG_PLAN, request.write())).unwrap();
+        let took = begun.elapsed();
+        let [Effect::Reply { status: 0, bytes, .. }] = &done.effects[..] else {
+            panic!("{done:?}");
+        };
+        let plan = vet_plan(&Question::of(&request), bytes).unwrap();
+        println!("{:?}: {} moves in {took:?}", loaded.target(), plan.moves.len());
+        assert_eq!(plan.moves.len(), 256);
     }
 }

@@ -96,13 +96,19 @@ async fn pods_that_are_not_ready_and_pods_that_end_are_no_nodes() {
     node.stop().await;
 }
 
+/// A double with so many slices of so many pods each.
+async fn many(slices: usize, each: usize, pod: impl Fn(usize) -> Pod) -> Double {
+    let named: Vec<(String, Slice)> = (0..slices)
+        .map(|n| (format!("zepto-{n:05}"), Slice::of((n * each..(n + 1) * each).map(&pod))))
+        .collect();
+    let named: Vec<(&str, Slice)> =
+        named.iter().map(|(name, slice)| (name.as_str(), slice.clone())).collect();
+    Double::start(TOKEN, &named).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_list_comes_in_pages() {
-    let slices: Vec<(String, Slice)> =
-        (0..1_200).map(|n| (format!("zepto-{n:05}"), pods(n..n + 1))).collect();
-    let slices: Vec<(&str, Slice)> =
-        slices.iter().map(|(name, slice)| (name.as_str(), slice.clone())).collect();
-    let double = Double::start(TOKEN, &slices).await;
+    let double = many(1_200, 1, Pod::nth).await;
     let mut node = Node::start(&double).await;
     node.wait_count(1_199).await;
     watches(&double, 1).await;
@@ -117,10 +123,7 @@ async fn a_long_list_comes_in_pages() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_that_expires_between_two_pages_begins_anew() {
-    let slices: Vec<String> = (0..501).map(|n| format!("zepto-{n:05}")).collect();
-    let slices: Vec<(&str, Slice)> =
-        slices.iter().enumerate().map(|(n, name)| (name.as_str(), pods(n..n + 1))).collect();
-    let double = Double::start(TOKEN, &slices).await;
+    let double = many(501, 1, Pod::nth).await;
     double.store().lists = Mood::Expires;
     let mut node = Node::start(&double).await;
     double.wait_code(false, 410, 2).await;
@@ -132,25 +135,35 @@ async fn a_list_that_expires_between_two_pages_begins_anew() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_nodes_fit_into_the_usual_limits() {
-    let slices: Vec<(String, Slice)> =
-        (0..100).map(|n| (format!("zepto-{n:05}"), pods(n * 100..(n + 1) * 100))).collect();
-    let slices: Vec<(&str, Slice)> =
-        slices.iter().map(|(name, slice)| (name.as_str(), slice.clone())).collect();
-    let double = Double::start(TOKEN, &slices).await;
+    let double = many(100, 100, Pod::nth).await;
     let mut node = Node::start(&double).await;
     node.wait_count(9_999).await;
     watches(&double, 1).await;
-    double.put("zepto-00000", Slice::of((1..100).map(Pod::nth)));
+    assert!(double.seen().iter().any(|seen| seen.limit < 500), "shorter pages");
     double.put("zepto-00001", Slice::of((100..199).map(Pod::nth)));
     node.wait_count(9_998).await;
     node.resync().await;
+    watches(&double, 2).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_is_no_answer_and_ends_nothing() {
+    let long = |n: usize| Pod::new(&format!("{}-{n}", "x".repeat(100)), &Pod::nth(n).address);
+    let double = many(80, 100, long).await;
+    let mut node = Node::start(&double).await;
     double
-        .wait_seen("another watch", |seen| seen.iter().filter(|seen| seen.is_watch).count() == 2)
+        .wait_seen("a list after a complete one", |seen| {
+            let whole = seen.iter().filter(|seen| !seen.is_watch && seen.more.is_empty());
+            whole.filter(|seen| seen.limit < 30).count() >= 3
+        })
         .await;
-    tokio::time::sleep(Duration::from_millis(2500)).await;
-    eprintln!("YY {:?}", node.report().tally);
-    let report = node.stop().await;
-    eprintln!("XX {} ns, {:?}", report.event_ns_max, report);
+    assert!(node.others().is_empty());
+    for n in 40..80 {
+        double.remove(&format!("zepto-{n:05}"));
+    }
+    node.wait_count(4_000).await;
+    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,6 +220,18 @@ async fn a_rotated_token_is_in_the_next_request() {
     node.wait_others(&FIVE).await;
     assert_eq!(lists(&double.seen()), 1, "the watch went on");
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_within_a_watch_is_listed_anew() {
+    for garbage in ["garbage\n", "{}\n", "{\"type\":\"ADDED\",\"object\":{\"kind\":\"Pod\"}}\n"] {
+        let (double, mut node) = five().await;
+        double.put_unseen("zepto-x2x9k", pods(0..6));
+        double.say(garbage);
+        node.wait_others(&FIVE).await;
+        assert_eq!(lists(&double.seen()), 2);
+        node.stop().await;
+    }
 }
 
 /// Lists go wrong in some way: the last good answer stands, and what comes later is found.
@@ -359,5 +384,19 @@ async fn the_host_gets_a_full_answer_when_it_wants_one() {
     node.wait_report(|report| report.discovery.as_ref().and_then(|told| told.answered) > before)
         .await;
     assert_eq!((node.others(), lists(&double.seen())), (FOUR.map(str::to_owned).to_vec(), 2));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_configuration_is_taken_while_it_runs() {
+    let (double, mut node) = five().await;
+    node.configure(&double, &json!({"port": 9100})).await.unwrap();
+    node.wait_address("10.244.0.1:9100").await;
+    node.configure(&double, &json!({"port": "heartbeats"})).await.unwrap();
+    node.wait_address("10.244.0.1:9000").await;
+    let wrong = node.configure(&double, &json!({"prt": 1})).await.unwrap_err();
+    assert!(wrong.contains("unknown field `prt`"), "{wrong}");
+    double.put("zepto-x2x9k", pods(0..6));
+    node.wait_others(&FIVE).await;
     node.stop().await;
 }

@@ -1,5 +1,7 @@
-//! A plugin over time: it crashes and is started again, hangs, is replaced, fails on probation, keeps
-//! what it keeps, and its last good answer stands through all of it.
+//! A plugin over time: it crashes and is started again, hangs, is replaced, fails on probation,
+//! keeps what it keeps, and its last good answer stands through all of it.
+
+#![expect(clippy::unwrap_used, reason = "a test, and clippy sees tests only in #[test] functions")]
 
 mod common;
 

@@ -316,6 +316,7 @@ pub(crate) mod tests {
             votes: name != "c",
         };
         Status {
+            plugins: Vec::new(),
             name: "a".into(),
             node: NodeId(1),
             incarnation: Incarnation(7),

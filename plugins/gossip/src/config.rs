@@ -9,6 +9,8 @@ use zepto_sdk::{Error, Open};
 
 /// Members that one node remembers, it itself included.
 const MEMBERS_MAX: u32 = 10_000;
+/// Memory that it needs without any.
+const MEMORY_BASE: u64 = 1 << 20;
 /// Where a node gossips that is told nothing else.
 const BIND: &str = "0.0.0.0:7946";
 const INTERVAL_MS: u64 = 1000;
@@ -38,8 +40,9 @@ pub struct Settings {
     pub cluster: String,
     /// Time between two probes.
     pub interval: Duration,
-    /// Other members, at most.
+    /// Other members, at most, and the bytes of memory for them.
     pub others_max: usize,
+    pub memory: u64,
 }
 
 fn wrong(text: &str) -> Error {
@@ -100,6 +103,10 @@ impl Settings {
             cluster: config.cluster,
             interval: Duration::from_millis(interval_ms),
             others_max: open.max_nodes.min(MEMBERS_MAX).saturating_sub(1) as usize,
+            memory: match open.mem_limit_bytes {
+                0 => u64::MAX,
+                limit => limit.saturating_sub(MEMORY_BASE),
+            },
         })
     }
 }
@@ -179,7 +186,8 @@ mod tests {
     fn settings(config: &str, address: &str, seeds: &[&str]) -> Result<Settings, String> {
         let seeds = seeds.to_vec();
         let open = Open { config, address, seeds, node_id: "a", incarnation: 7, ..Open::default() };
-        Settings::of(&Open { max_nodes: 20_000, ..open }).map_err(|error| error.to_string())
+        let open = Open { max_nodes: 20_000, mem_limit_bytes: 8 << 20, ..open };
+        Settings::of(&open).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -193,6 +201,7 @@ mod tests {
         let seeds: Vec<String> = settings.seeds.iter().map(SocketAddr::to_string).collect();
         assert_eq!(seeds, ["10.0.0.1:7946", "10.0.0.2:7946"], "each once, and not this node");
         assert_eq!((settings.interval, settings.others_max), (Duration::from_secs(1), 9_999));
+        assert_eq!(settings.memory, 7 << 20);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Who a node is among those that gossip, and which of two lives of it counts.
 
+use core::cmp::Ordering;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use foca::Identity;
@@ -12,31 +13,59 @@ const HOST_BYTES_MAX: usize = 253;
 /// Bytes of one label of a DNS name.
 const LABEL_BYTES_MAX: usize = 63;
 
-/// A text that is shared: every message, timer and member holds some.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Text(Arc<str>);
+/// Bytes of memory that are reckoned for a member, and for each byte of its texts. It is in the
+/// table, among the news for others, and in an answer, and tables grow by doubling.
+const MEMBER_BYTES: u64 = 760;
+const TEXT_COPIES: u64 = 6;
+
+/// A text that is shared: every message, timer and member holds some. The hash is there because
+/// foca looks for members one by one, and there may be thousands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    hash: u64,
+    text: Option<Arc<str>>,
+}
 
 impl Text {
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.text.as_deref().unwrap_or_default()
     }
 }
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Self(text.into())
+        let shared = (!text.is_empty()).then(|| Arc::from(text));
+        Self { hash: fnv(text.as_bytes()), text: shared }
     }
+}
+
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// FNV-1a: it keeps texts apart that differ by accident, not those that somebody has sought out.
+pub fn fnv(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -73,6 +102,15 @@ impl Peer {
     /// Whether it names no node.
     pub fn is_anyone(&self) -> bool {
         self.id.as_str().is_empty()
+    }
+
+    /// Bytes of memory that a member needs, at most.
+    pub const COST_MAX: u64 = MEMBER_BYTES + TEXT_COPIES * (ID_BYTES_MAX + HOST_BYTES_MAX) as u64;
+
+    /// Bytes of memory that it needs as a member.
+    pub fn cost(&self) -> u64 {
+        let texts = self.id.as_str().len() + self.host.as_str().len();
+        MEMBER_BYTES + TEXT_COPIES * texts as u64
     }
 
     /// Host of the node's own address.
@@ -120,7 +158,8 @@ fn is_host(host: &str) -> bool {
 }
 
 impl Identity for Peer {
-    type Addr = Text;
+    /// The hash of the id. Whoever makes up an id of the same hash could as well take the id.
+    type Addr = u64;
 
     /// Never: foca would come back at once and every time. [`crate::swim::Swim`] does that itself,
     /// with a pause, so that two nodes with the same id do not drive each other out at full speed.
@@ -128,8 +167,8 @@ impl Identity for Peer {
         None
     }
 
-    fn addr(&self) -> Text {
-        self.id.clone()
+    fn addr(&self) -> u64 {
+        self.id.hash
     }
 
     fn win_addr_conflict(&self, other: &Self) -> bool {

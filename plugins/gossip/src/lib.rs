@@ -8,6 +8,7 @@ mod config;
 mod identity;
 mod join;
 mod memory;
+mod protocol;
 mod queue;
 mod swim;
 mod wire;
@@ -29,10 +30,14 @@ const TIMER: u64 = 1;
 /// Key of the remembered addresses; the number is of their form.
 const PEERS: &str = "peers-1";
 /// First and longest pause before the socket is asked for again, ns.
-const BIND_AGAIN: (u64, u64) = (100_000_000, 5_000_000_000);
+const BIND_AGAIN: (u64, u64) = (10 * MS, 5000 * MS);
+/// Time between two answers for each member of the first, ns: a large one is work for both sides.
+const ANSWER_AFTER: u64 = 20_000;
 /// Intervals that a node which has somebody to ask waits before it says that it is alone.
 const ALONE_AFTER: u32 = 5;
-const SECOND: u64 = 1_000_000_000;
+const MS: u64 = 1_000_000;
+/// Time from the question what it knows to its end, when it is replaced by another version.
+const HAND_OVER: u64 = 5000 * MS;
 
 /// The plugin.
 pub struct Gossip {
@@ -47,10 +52,12 @@ pub struct Gossip {
     life: u64,
     inherited: Vec<Member<Peer>>,
     revision: u64,
-    /// When the first answer is given at the latest; nothing once it was.
-    answer_by: Option<u64>,
+    /// When an answer is due, and the soonest time for one.
+    answer: (Option<u64>, u64),
     /// When the timer runs out.
     armed: u64,
+    /// When what it knows was asked for: then it may be about to be replaced.
+    asked: Option<u64>,
     /// Whether it was said that a datagram was not sent.
     is_warned: bool,
 }
@@ -79,17 +86,25 @@ impl Gossip {
         let now = host.moment().mono_ns;
         if self.bind.0.is_some_and(|at| at <= now) {
             self.bind(host)?;
+            // What it has said meanwhile was not heard.
+            if let Some(swim) = &mut self.swim {
+                swim.call(now);
+            }
         }
         self.send(host);
+        let may_keep = self.may(capability::KV);
         let Some(swim) = &mut self.swim else { return Ok(()) };
-        if self.granted & capability::KV != 0
+        if may_keep
             && let Some(bytes) = swim.memory().take_write(now)
             && let Err(error) = host.keep(PEERS, &bytes)
         {
             host.log(Level::Warn, &format!("what it remembers is not kept: {error}"));
         }
-        let is_time = self.answer_by.is_some_and(|by| by <= now);
-        let told = if swim.take_change() || is_time { self.tell(host) } else { Ok(()) };
+        if swim.take_change() {
+            self.answer.0 = Some(self.answer.1.max(now));
+        }
+        let is_due = self.answer.0.is_some_and(|at| at <= now);
+        let told = if is_due { self.tell(host) } else { Ok(()) };
         self.arm(host, now)?;
         told
     }
@@ -118,7 +133,6 @@ impl Gossip {
     /// Says who is there: this node and the others, each with its own address.
     fn tell(&mut self, host: &Host) -> Result<(), Error> {
         let Some(swim) = &self.swim else { return Ok(()) };
-        self.answer_by = None;
         self.revision += 1;
         let mut peers: Vec<&Peer> = swim.others().chain([swim.me()]).collect();
         peers.sort_unstable();
@@ -134,6 +148,8 @@ impl Gossip {
                 ..Node::default()
             })
             .collect();
+        let pause = ANSWER_AFTER * nodes.len() as u64;
+        self.answer = (None, host.moment().mono_ns.saturating_add(pause));
         if self.may(capability::METRIC) {
             host.gauge("gossip_members", nodes.len() as i64);
             host.gauge("gossip_hiccups", swim.hiccups().cast_signed());
@@ -144,7 +160,7 @@ impl Gossip {
     /// Has the timer run out when something is to be done.
     fn arm(&mut self, host: &Host, now: u64) -> Result<(), Error> {
         let Some(swim) = &self.swim else { return Ok(()) };
-        let others = [self.answer_by, self.bind.0].into_iter().flatten();
+        let others = [self.answer.0, self.bind.0].into_iter().flatten();
         let at = others.fold(swim.wakes_at(), u64::min);
         if at != self.armed {
             host.set_timer(TIMER, at.saturating_sub(now), 0)?;
@@ -170,8 +186,9 @@ impl Plugin for Gossip {
             life: 0,
             inherited: Vec::new(),
             revision: 0,
-            answer_by: None,
+            answer: (None, 0),
             armed: 0,
+            asked: None,
             is_warned: false,
         })
     }
@@ -184,12 +201,12 @@ impl Plugin for Gossip {
         let kept = if self.may(capability::KV) { host.kept(PEERS)? } else { None };
         let memory = kept.map_or_else(Memory::default, |bytes| Memory::read(&bytes));
         // Later than every life before, also when that was a process that left nothing behind.
-        self.life = self.life.saturating_add(1).max(wall / SECOND);
+        self.life = self.life.saturating_add(1).max(wall / MS);
         let known = (core::mem::take(&mut self.inherited), memory);
         let swim = Swim::new(&self.settings, self.life, known, seed, now);
         let patience = (self.settings.interval * ALONE_AFTER).as_nanos() as u64;
         let patience = if swim.has_nobody_to_ask() { 0 } else { patience };
-        self.answer_by = Some(now.saturating_add(patience));
+        self.answer = (Some(now.saturating_add(patience)), now);
         self.armed = 0;
         self.swim = Some(swim);
         let Settings { bind, me, seeds, .. } = &self.settings;
@@ -199,10 +216,15 @@ impl Plugin for Gossip {
     }
 
     fn stop(&mut self, host: &Host) -> Result<(), Error> {
+        let now = host.moment().mono_ns;
         let Some(swim) = &mut self.swim else { return Ok(()) };
         (self.inherited, self.life) = (swim.members(), swim.me().life);
-        swim.leave(host.moment().mono_ns);
-        self.send(host);
+        // Whoever takes over takes its place, and nobody needs to think that the node was gone.
+        let is_replaced = self.asked.take().is_some_and(|at| now.saturating_sub(at) < HAND_OVER);
+        if !is_replaced {
+            swim.leave(now);
+            self.send(host);
+        }
         (self.swim, self.socket) = (None, None);
         self.bind = (None, BIND_AGAIN.0);
         Ok(())
@@ -241,7 +263,8 @@ impl Plugin for Gossip {
         self.settle(host)
     }
 
-    fn export_state(&mut self, _: &Host) -> Result<Vec<u8>, Error> {
+    fn export_state(&mut self, host: &Host) -> Result<Vec<u8>, Error> {
+        self.asked = Some(host.moment().mono_ns);
         let state = match &self.swim {
             Some(swim) => (swim.me().life, swim.members()),
             None => (self.life, self.inherited.clone()),

@@ -2,66 +2,21 @@
 //! arrived, and says what is to be sent and when it wants to be called again.
 
 use crate::config::Settings;
-use crate::identity::{Peer, Text};
+use crate::identity::Peer;
 use crate::join::Join;
 use crate::memory::Memory;
-use crate::queue::Queue;
-use crate::wire::{self, BODY_BYTES_MAX, Head};
+use crate::protocol::{Outbox, Protocol, config, find};
+use crate::queue::Due;
+use crate::wire;
 use core::net::SocketAddr;
-use core::num::{NonZeroU8, NonZeroUsize};
-use core::time::Duration;
-use foca::{
-    Config, Error, Foca, Member, NoCustomBroadcast, Notification, PeriodicParams, PostcardCodec,
-    Runtime, State, Timer,
-};
+use foca::{Error, Foca, Identity, Member, PostcardCodec, State, Timer};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
 /// Timers that one call sees to; the others are seen to at once in the next.
 const TIMERS_AT_ONCE: usize = 64;
-/// Members that are told of a node that leaves; they tell the others.
-const FAREWELLS: usize = 3;
-
-/// Where foca puts what it wants.
-#[derive(Debug)]
-struct Outbox {
-    now: u64,
-    head: Head,
-    queue: Queue,
-    datagrams: Vec<(SocketAddr, Vec<u8>)>,
-    /// Somebody came, went, or is another.
-    is_changed: bool,
-    /// Somebody knows this node, or nobody does any more.
-    is_joined: Option<bool>,
-    /// The others think that this node is gone.
-    is_given_up: bool,
-}
-
-impl Runtime<Peer> for Outbox {
-    fn notify(&mut self, notification: Notification<'_, Peer>) {
-        match notification {
-            Notification::MemberUp(_)
-            | Notification::MemberDown(_)
-            | Notification::Rename(_, _) => self.is_changed = true,
-            Notification::Active => self.is_joined = Some(true),
-            Notification::Idle => self.is_joined = Some(false),
-            Notification::Defunct => self.is_given_up = true,
-            Notification::Rejoin(_) => {}
-        }
-    }
-
-    fn send_to(&mut self, to: Peer, data: &[u8]) {
-        self.datagrams.push((to.gossip, self.head.seal(data)));
-    }
-
-    fn submit_after(&mut self, event: Timer<Peer>, after: Duration) {
-        self.queue.push(event, self.now, after);
-    }
-}
-
-/// Foca, as it is used here.
-type Protocol = Foca<Peer, PostcardCodec, Xoshiro256PlusPlus, NoCustomBroadcast>;
-
+/// Members that one datagram may bring.
+const NEWS_MAX: usize = 64;
 /// What became of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
@@ -79,6 +34,7 @@ pub struct Swim {
     memory: Memory,
     random: Xoshiro256PlusPlus,
     others_max: usize,
+    memory_bytes: u64,
     interval: u64,
     /// When it comes back, after it was given up.
     returns_at: Option<u64>,
@@ -98,22 +54,14 @@ impl Swim {
         let mut random = Xoshiro256PlusPlus::from_seed(seed);
         let own = Xoshiro256PlusPlus::from_rng(&mut random);
         let me = Peer { life, ..settings.me.clone() };
-        let out = Outbox {
-            now,
-            head: Head::of(&settings.cluster),
-            queue: Queue::default(),
-            datagrams: Vec::new(),
-            is_changed: false,
-            is_joined: None,
-            is_given_up: false,
-        };
         let mut swim = Self {
             foca: Foca::new(me, config(settings.interval), own, PostcardCodec),
-            out,
+            out: Outbox::new(&settings.cluster, now),
             join: Join::new(settings.seeds.clone(), settings.interval, now),
             memory,
             random,
             others_max: settings.others_max,
+            memory_bytes: settings.memory,
             interval: settings.interval.as_nanos() as u64,
             returns_at: None,
             returned: None,
@@ -123,23 +71,28 @@ impl Swim {
         let applied = swim.foca.apply_many(known, false, &mut swim.out);
         swim.count(applied);
         swim.settle();
-        // Also when it knows somebody from before: they may all be gone.
-        swim.join.hurry(now);
-        swim.tick(now);
+        swim.call(now);
         swim
+    }
+
+    /// Lets others know at once that it is there: whoever is known, and, for they may all be gone,
+    /// those who may let it in.
+    pub fn call(&mut self, now: u64) {
+        self.out.now = now;
+        let said = self.foca.gossip(&mut self.out);
+        self.count(said);
+        self.join.hurry(now);
+        self.tick(now);
     }
 
     /// A datagram came.
     pub fn receive(&mut self, datagram: &[u8], now: u64) -> Received {
         self.out.now = now;
         let Some(body) = self.out.head.open(datagram) else { return Received::Foreign };
-        let is_full = self.foca.iter_membership_state().len() >= self.others_max;
-        let knows = |id: &Text| {
-            self.foca.identity().id == *id
-                || self.foca.iter_membership_state().any(|member| member.id().id == *id)
-        };
-        let knows: Option<&dyn Fn(&Text) -> bool> = if is_full { Some(&knows) } else { None };
-        let Some(body) = wire::admit(body, self.foca.identity(), knows) else {
+        self.make_room();
+        let (foca, me, room) = (&self.foca, self.foca.identity(), self.room());
+        let knows = |id: u64| me.addr() == id || find(foca, id).is_some();
+        let Some(body) = wire::admit(body, me, room, knows) else {
             return Received::Foreign;
         };
         let handled = self.foca.handle_data(&body, &mut self.out);
@@ -155,10 +108,11 @@ impl Swim {
     pub fn tick(&mut self, now: u64) {
         self.out.now = now;
         for _ in 0..TIMERS_AT_ONCE {
-            let Some(timer) = self.out.queue.pop(now) else { break };
-            let handled = self.foca.handle_timer(timer, &mut self.out);
-            self.count(handled);
-            self.settle();
+            match self.out.queue.pop(now) {
+                Some(Due::Timer(timer)) => self.handle(timer),
+                Some(Due::Forget(id)) => self.forget(id),
+                None => break,
+            }
         }
         if self.returns_at.is_some_and(|at| at <= now) {
             self.come_back(now);
@@ -191,6 +145,9 @@ impl Swim {
 
     /// Whether the members are others than when it was asked last.
     pub fn take_change(&mut self) -> bool {
+        if self.out.is_changed {
+            self.memory.note(self.foca.iter_members().map(|member| member.id().gossip));
+        }
         core::mem::take(&mut self.out.is_changed)
     }
 
@@ -230,6 +187,40 @@ impl Swim {
         self.hiccups
     }
 
+    fn handle(&mut self, timer: Timer<Peer>) {
+        let handled = self.foca.handle_timer(timer, &mut self.out);
+        self.count(handled);
+        self.settle();
+    }
+
+    /// Forgets a node, if it is down.
+    fn forget(&mut self, id: u64) {
+        if let Some(gone) = find(&self.foca, id) {
+            let gone = gone.id().clone();
+            self.handle(Timer::RemoveDown(gone));
+        }
+    }
+
+    /// Members that there is room for, whatever they are called.
+    fn room(&self) -> usize {
+        let members = self.foca.iter_membership_state();
+        let room = self.others_max.saturating_sub(members.len());
+        let used: u64 = members.map(|member| member.id().cost()).sum();
+        let fit = self.memory_bytes.saturating_sub(used) / Peer::COST_MAX;
+        room.min(fit.try_into().unwrap_or(usize::MAX))
+    }
+
+    /// Those that are gone make room for those that come.
+    fn make_room(&mut self) {
+        // Where few fit, those that are gone are not worth less than those that may come.
+        let wanted = NEWS_MAX.min(self.others_max / 4);
+        while self.room() < wanted
+            && let Some(id) = self.out.queue.pop_forget()
+        {
+            self.forget(id);
+        }
+    }
+
     fn count(&mut self, result: Result<(), Error>) {
         self.hiccups += u64::from(result.is_err());
     }
@@ -241,9 +232,6 @@ impl Swim {
             Some(true) => self.join.joined(now),
             Some(false) => self.join.lost(now),
             None => {}
-        }
-        if self.out.is_changed {
-            self.memory.note(self.foca.iter_members().map(|member| member.id().gossip));
         }
         if core::mem::take(&mut self.out.is_given_up) {
             let soonest = self.returned.map_or(now, |at| at.saturating_add(self.interval));
@@ -261,30 +249,6 @@ impl Swim {
         self.settle();
         self.join.lost(now);
     }
-}
-
-/// The protocol's times, all of them multiples of the interval between two probes.
-fn config(interval: Duration) -> Config {
-    let often =
-        |frequency, count| Some(PeriodicParams { frequency, num_members: at_least_one(count) });
-    Config {
-        probe_period: interval,
-        probe_rtt: interval * 2 / 5,
-        num_indirect_probes: at_least_one(FAREWELLS),
-        max_transmissions: NonZeroU8::new(10).unwrap_or(NonZeroU8::MIN),
-        // Enough for a node that is suspected wrongly to hear of it and to object.
-        suspect_to_down_after: interval * 5,
-        remove_down_after: Some(interval * 3600),
-        max_packet_size: at_least_one(BODY_BYTES_MAX),
-        notify_down_members: true,
-        periodic_announce: often(interval * 30, 1),
-        periodic_announce_to_down_members: often(interval * 60, 2),
-        periodic_gossip: often(interval / 5, 3),
-    }
-}
-
-fn at_least_one(count: usize) -> NonZeroUsize {
-    NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Members that are there, of those that another instance told of, if they are sound.

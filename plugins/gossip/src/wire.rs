@@ -1,8 +1,8 @@
 //! What is in a datagram: 16 bytes that say whose it is, then foca's own. Everything in it is
 //! looked at before foca is, for anyone who reaches the socket can send some.
 
-use crate::identity::{Peer, Text};
-use foca::{Header, Member, Message};
+use crate::identity::{Peer, fnv};
+use foca::{Header, Identity, Member, Message};
 use std::borrow::Cow;
 
 /// First bytes of every datagram, and their version.
@@ -11,7 +11,7 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 16;
 /// Bytes of foca's part. With the head and those of UDP and IPv6 it fits into 1400, which passes
 /// most tunnels, and three identities of the largest size fit into it.
-pub const BODY_BYTES_MAX: usize = 1300;
+pub(crate) const BODY_BYTES_MAX: usize = 1300;
 
 /// The bytes before foca's: what it is, the version, and the cluster.
 #[derive(Clone, Copy, Debug)]
@@ -38,23 +38,25 @@ impl Head {
     }
 }
 
-/// FNV-1a: it keeps clusters apart by accident, not by force.
-fn fnv(bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
-}
-
 /// The part of foca's bytes that foca may see; nothing when they are not sound. Who does not know
-/// this node's id speaks to whoever is at its address: that is `me`. When no more members fit,
-/// `knows` says of whom news are still taken.
+/// this node's id speaks to whoever is at its address: that is `me`. There is room for so many
+/// members more than those that it `knows` by their ids; news of others are left out, all of them.
 pub fn admit<'a>(
     body: &'a [u8],
     me: &Peer,
-    knows: Option<&dyn Fn(&Text) -> bool>,
+    room: usize,
+    knows: impl Fn(u64) -> bool,
 ) -> Option<Cow<'a, [u8]>> {
     let (mut header, rest) = postcard::take_from_bytes::<Header<Peer>>(body).ok()?;
-    let is_known = |peer: &Peer| knows.is_none_or(|knows| knows(&peer.id));
-    if !header.src.is_sound() || !target(&header.message)? || !is_known(&header.src) {
+    if !header.src.is_sound() || !target(&header.message)? {
+        return None;
+    }
+    let news = members(rest)?;
+    // Looking for each among all takes its time, and is for the rare case that it matters.
+    let is_wide = news.len() < room;
+    let is_new = |peer: &Peer| !is_wide && !knows(peer.addr());
+    let is_new_src = is_new(&header.src);
+    if is_new_src && room == 0 {
         return None;
     }
     if header.dst.is_anyone() {
@@ -64,8 +66,8 @@ pub fn admit<'a>(
         header.dst = me.clone();
         return postcard::to_allocvec(&header).ok().map(Cow::Owned);
     }
-    let members = members(rest)?;
-    if members.iter().all(|member| is_known(member.id())) {
+    let new = news.iter().filter(|member| is_new(member.id())).count();
+    if new + usize::from(is_new_src) <= room {
         return Some(Cow::Borrowed(body));
     }
     body.get(..body.len() - rest.len()).map(Cow::Borrowed)
@@ -163,18 +165,18 @@ mod tests {
     fn what_is_for_anyone_here_is_for_this_node() {
         let dst = Peer::at("10.0.0.2:7946".parse().unwrap());
         let announce = Header { dst: dst.clone(), ..header(Message::Announce) };
-        let taken = admit(&body(&announce, &[]), &peer("me"), None).unwrap().into_owned();
+        let taken = admit(&body(&announce, &[]), &peer("me"), 9, |_| false).unwrap().into_owned();
         let read: Header<Peer> = postcard::from_bytes(&taken).unwrap();
         assert_eq!((read.dst, read.src), (peer("me"), peer("a")));
         let ping = Header { dst, ..header(Message::Ping(1)) };
-        assert!(admit(&body(&ping, &[]), &peer("me"), None).is_none());
+        assert!(admit(&body(&ping, &[]), &peer("me"), 9, |_| false).is_none());
     }
 
     #[test]
     fn what_is_not_sound_is_not_shown_to_foca() {
         let me = peer("b");
         let good = body(&header(Message::Gossip), &[peer("c"), peer("d")]);
-        assert_eq!(admit(&good, &me, None).unwrap(), good);
+        assert_eq!(admit(&good, &me, 9, |_| false).unwrap(), good);
         let from = |src: Peer| body(&Header { src, ..header(Message::Gossip) }, &[]);
         let req = |target: Peer| Message::PingReq { target, probe_number: 1 };
         for bad in [
@@ -188,18 +190,31 @@ mod tests {
             body(&header(Message::Broadcast), &[]),
             Vec::new(),
         ] {
-            assert!(admit(&bad, &me, None).is_none(), "{bad:?}");
+            assert!(admit(&bad, &me, 9, |_| false).is_none(), "{bad:?}");
         }
     }
 
     #[test]
     fn when_it_is_full_only_the_known_are_heard() {
         let me = peer("b");
-        let knows = |ids: &'static [&str]| move |id: &Text| ids.contains(&id.as_str());
+        let knows = |ids: &'static [&str]| move |id| ids.iter().any(|one| peer(one).addr() == id);
         let good = body(&header(Message::Ping(1)), &[peer("c"), peer("d")]);
-        assert_eq!(admit(&good, &me, Some(&knows(&["a", "c", "d"]))).unwrap(), good);
-        let cut = admit(&good, &me, Some(&knows(&["a", "c"]))).unwrap();
-        assert_eq!(*cut, body(&header(Message::Ping(1)), &[]), "the message, without news");
-        assert!(admit(&good, &me, Some(&knows(&["c", "d"]))).is_none());
+        let bare = body(&header(Message::Ping(1)), &[]);
+        for (room, known, taken) in [
+            (0, &["a", "c", "d"][..], Some(&good)),
+            (1, &["c", "d"], Some(&good)),
+            (2, &["a"], Some(&good)),
+            (3, &[], Some(&good)),
+            // The message, without the news.
+            (0, &["a", "c"], Some(&bare)),
+            (2, &[], Some(&bare)),
+            (0, &["c", "d"], None),
+        ] {
+            let admitted = admit(&good, &me, room, knows(known));
+            assert_eq!(admitted.as_deref(), taken.map(Vec::as_slice), "{room} {known:?}");
+        }
+        let announce = Header { dst: Peer::at(me.gossip), ..header(Message::Announce) };
+        assert!(admit(&body(&announce, &[]), &me, 0, |_| false).is_none());
+        assert!(admit(&body(&announce, &[]), &me, 1, |_| false).is_some());
     }
 }

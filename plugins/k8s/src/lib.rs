@@ -1,8 +1,9 @@
 //! The nodes are the pods behind a Kubernetes Service: listed, and then watched.
 //!
-//! `{"api": "https://10.96.0.1:443", "namespace": "trading", "service": "zepto"}`; README.md has all
-//! of it. What is asked when, and what is told, is decided by [`machine`], which knows no host; this
-//! file carries out what it wants. The token is the host's to add: this plugin never sees it.
+//! Configured by `{"api": "https://10.96.0.1:443", "namespace": "trading", "service": "zepto"}`;
+//! README.md has all of it. What is asked when, and what is told, is decided by [`machine`], which
+//! knows no host; this file carries out what it wants. The token is the host's to add: the plugin
+//! never sees it.
 #![deny(unsafe_code)]
 
 mod api;
@@ -12,6 +13,7 @@ mod lines;
 mod machine;
 mod member;
 mod objects;
+mod page;
 mod port;
 mod set;
 mod url;
@@ -64,10 +66,11 @@ impl K8s {
             let done = match action {
                 Action::Get(get) => {
                     self.cancel(host);
-                    self.get(host, &get).or_else(|error| {
+                    let asked = self.get(host, &get);
+                    if let Err(error) = &asked {
                         actions.extend(self.machine.not_asked(&error.text));
-                        Err(error)
-                    })
+                    }
+                    asked
                 }
                 Action::Cancel => {
                     self.cancel(host);

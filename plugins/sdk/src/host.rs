@@ -1,7 +1,7 @@
 //! What a plugin may call, only from within its handlers.
 
 use crate::error::Error;
-use crate::glue::imports;
+use crate::glue::calls;
 use zepto_abi::plugin::{self as abi, PluginStatus};
 use zepto_message::{Mode, Node, Request, write_nodes};
 
@@ -70,11 +70,11 @@ impl Host {
             Level::Error => abi::LOG_ERROR,
         };
         // Nothing can be done about a line that was left out.
-        let _left_out = imports::log(self.ctx, level, text.as_bytes());
+        let _left_out = calls::log(self.ctx, level, text.as_bytes());
     }
 
     pub(crate) fn set_error(&self, error: &Error) {
-        let _left_out = imports::set_error(self.ctx, error.status.code(), error.text.as_bytes());
+        let _left_out = calls::set_error(self.ctx, error.status.code(), error.text.as_bytes());
     }
 
     /// The time now, which goes on while a handler works.
@@ -83,7 +83,7 @@ impl Host {
     /// Outside a handler.
     pub fn now_ns(&self) -> Result<u64, Error> {
         let mut ns = 0;
-        done(imports::clock(self.ctx, abi::CLOCK_MONO, &mut ns), "clock")?;
+        done(calls::clock(self.ctx, abi::CLOCK_MONO, &mut ns), "clock")?;
         Ok(ns)
     }
 
@@ -92,7 +92,7 @@ impl Host {
     /// # Errors
     /// When that is not granted, or it is more than 64 KiB.
     pub fn random(&self, buffer: &mut [u8]) -> Result<(), Error> {
-        done(imports::random(self.ctx, buffer), "random")
+        done(calls::random(self.ctx, buffer), "random")
     }
 
     /// Sets a timer: `id` (below 2^63) runs out after `delay_ns`, and then every `period_ns` (10 ms
@@ -101,17 +101,17 @@ impl Host {
     /// # Errors
     /// When there are too many.
     pub fn set_timer(&self, id: u64, delay_ns: u64, period_ns: u64) -> Result<(), Error> {
-        done(imports::timer(self.ctx, id, delay_ns.max(1), period_ns), "timer")
+        done(calls::timer(self.ctx, id, delay_ns.max(1), period_ns), "timer")
     }
 
     /// Takes a timer back; one that ran out is none.
     pub fn clear_timer(&self, id: u64) {
-        let _was_none = imports::cancel(self.ctx, id);
+        let _was_none = calls::cancel(self.ctx, id);
     }
 
     /// Gives a request or socket up; one that is over is none.
     pub fn cancel(&self, token: Token) {
-        let _was_none = imports::cancel(self.ctx, token.0);
+        let _was_none = calls::cancel(self.ctx, token.0);
     }
 
     /// Says who is in the cluster. Revisions ascend, for each instance from its start.
@@ -136,11 +136,15 @@ impl Host {
     }
 
     fn emit(&self, bytes: &[u8]) -> Result<(), Error> {
-        let code = imports::emit(self.ctx, bytes);
+        self.told(calls::emit(self.ctx, bytes), "emit")
+    }
+
+    /// The result of a call whose refusal the host explains.
+    fn told(&self, code: i32, call: &str) -> Result<(), Error> {
         if code >= 0 {
             return Ok(());
         }
-        let mut error = Error::of_call(code, "emit");
+        let mut error = Error::of_call(code, call);
         if let Ok(why) = self.info(abi::INFO_LAST_ERROR) {
             error.text = format!("{}: {}", error.text, String::from_utf8_lossy(&why));
         }
@@ -149,10 +153,10 @@ impl Host {
 
     pub(crate) fn reply(&self, question: Question, result: Result<&[u8], &Error>) -> i32 {
         match result {
-            Ok(bytes) => imports::reply(self.ctx, question.0, 0, bytes),
+            Ok(bytes) => calls::reply(self.ctx, question.0, 0, bytes),
             Err(error) => {
                 self.set_error(error);
-                imports::reply(self.ctx, question.0, error.status.code(), &[])
+                calls::reply(self.ctx, question.0, error.status.code(), &[])
             }
         }
     }
@@ -163,7 +167,7 @@ impl Host {
     /// When it is not granted, or there are too many.
     pub fn http(&self, request: &Request<'_>) -> Result<Token, Error> {
         let mut token = 0;
-        done(imports::http(self.ctx, &request.write(), &mut token), "http")?;
+        self.told(calls::http(self.ctx, &request.write(), &mut token), "http")?;
         Ok(Token(token))
     }
 
@@ -173,7 +177,7 @@ impl Host {
     /// When it is not granted.
     pub fn bind(&self, address: &str) -> Result<Token, Error> {
         let mut token = 0;
-        done(imports::udp_bind(self.ctx, address.as_bytes(), &mut token), "udp_bind")?;
+        self.told(calls::udp_bind(self.ctx, address.as_bytes(), &mut token), "udp_bind")?;
         Ok(Token(token))
     }
 
@@ -182,7 +186,7 @@ impl Host {
     /// # Errors
     /// When it is not granted, too long, or one of too many.
     pub fn send(&self, socket: Token, to: &str, bytes: &[u8]) -> Result<(), Error> {
-        done(imports::udp_send(self.ctx, socket.0, to.as_bytes(), bytes), "udp_send")
+        self.told(calls::udp_send(self.ctx, socket.0, to.as_bytes(), bytes), "udp_send")
     }
 
     /// What it kept under a key, if anything.
@@ -193,7 +197,7 @@ impl Host {
         let mut buffer = vec![0; 1024];
         loop {
             let mut len = 0;
-            let code = imports::kv_get(self.ctx, key.as_bytes(), &mut buffer, &mut len);
+            let code = calls::kv_get(self.ctx, key.as_bytes(), &mut buffer, &mut len);
             match PluginStatus::from_code(code) {
                 Some(PluginStatus::Ok) => {
                     buffer.truncate(len as usize);
@@ -213,7 +217,7 @@ impl Host {
     /// # Errors
     /// When keeping is not granted, or there is no room.
     pub fn keep(&self, key: &str, value: &[u8]) -> Result<(), Error> {
-        done(imports::kv_put(self.ctx, key.as_bytes(), value), "kv_put")
+        done(calls::kv_put(self.ctx, key.as_bytes(), value), "kv_put")
     }
 
     /// Keeps nothing under a key any more.
@@ -221,7 +225,7 @@ impl Host {
     /// # Errors
     /// When keeping is not granted.
     pub fn forget(&self, key: &str) -> Result<(), Error> {
-        match imports::kv_del(self.ctx, key.as_bytes()) {
+        match calls::kv_del(self.ctx, key.as_bytes()) {
             code if code == PluginStatus::NotFound.code() => Ok(()),
             code => done(code, "kv_del"),
         }
@@ -229,17 +233,17 @@ impl Host {
 
     /// Adds to a metric that only grows.
     pub fn count(&self, name: &str, add: i64) {
-        let _not_granted = imports::metric(self.ctx, abi::METRIC_COUNTER, name.as_bytes(), add);
+        let _not_granted = calls::metric(self.ctx, abi::METRIC_COUNTER, name.as_bytes(), add);
     }
 
     /// Sets a metric.
     pub fn gauge(&self, name: &str, value: i64) {
-        let _not_granted = imports::metric(self.ctx, abi::METRIC_GAUGE, name.as_bytes(), value);
+        let _not_granted = calls::metric(self.ctx, abi::METRIC_GAUGE, name.as_bytes(), value);
     }
 
     fn info(&self, what: u32) -> Result<Vec<u8>, Error> {
         let (mut buffer, mut len) = (vec![0; 1024], 0);
-        done(imports::info(self.ctx, what, &mut buffer, &mut len), "info")?;
+        done(calls::info(self.ctx, what, &mut buffer, &mut len), "info")?;
         buffer.truncate(len as usize);
         Ok(buffer)
     }

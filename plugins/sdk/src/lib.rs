@@ -22,8 +22,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! A panic is caught at the boundary (native), or ends the instance (Wasm); both are logged. Nothing
-//! in a handler may block: what takes time is asked for, and comes back as a later event.
+//! A panic is caught at the boundary (native), or ends the instance (Wasm); both are logged.
+//! Nothing in a handler may block: what takes time is asked for, and comes back as a later event.
 
 mod error;
 mod host;

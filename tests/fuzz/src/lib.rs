@@ -20,6 +20,7 @@ pub mod csv;
 pub mod dbn;
 pub mod entry;
 pub mod frame;
+pub mod grant;
 pub mod heartbeat;
 pub mod hello;
 pub mod lane;
@@ -27,6 +28,8 @@ pub mod mailbox_receiver;
 pub mod mailbox_sender;
 pub mod message;
 pub mod mutate;
+pub mod plugin_file;
+pub mod plugin_message;
 pub mod runner;
 pub mod slot;
 
@@ -53,17 +56,20 @@ impl Target {
 }
 
 /// Every target, by name.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 15] = [
     config::TARGET,
     csv::TARGET,
     dbn::TARGET,
     entry::TARGET,
     frame::TARGET,
+    grant::TARGET,
     heartbeat::TARGET,
     hello::TARGET,
     lane::TARGET,
     mailbox_receiver::TARGET,
     mailbox_sender::TARGET,
     message::TARGET,
+    plugin_file::TARGET,
+    plugin_message::TARGET,
     slot::TARGET,
 ];

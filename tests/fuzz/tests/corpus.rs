@@ -76,12 +76,15 @@ targets! {
     fn any_record_of_a_dbn_feed_is_a_row_or_is_counted() = "dbn";
     fn any_entry_of_the_log_is_refused_or_keeps_the_rules_of_the_topology() = "entry";
     fn any_stream_is_frames_or_an_error_however_it_is_chopped() = "frame";
+    fn any_grant_limit_or_url_is_what_it_prints_or_an_error() = "grant";
     fn any_packet_is_a_heartbeat_that_could_have_been_sent_or_an_error() = "heartbeat";
     fn any_hand_shake_is_one_within_its_limits_or_an_error() = "hello";
     fn any_payload_of_a_lane_keeps_its_rules_or_ends_it() = "lane";
     fn a_receiver_survives_any_memory_of_its_sender() = "mailbox_receiver";
     fn a_sender_keeps_its_window_whatever_its_receiver_writes() = "mailbox_sender";
     fn any_message_comes_back_the_same_or_is_an_error() = "message";
+    fn any_file_is_a_plugin_or_refused_before_it_runs() = "plugin_file";
+    fn any_message_of_a_plugin_is_vetted_as_a_whole_or_refused() = "plugin_message";
     fn any_slot_is_a_tick_a_known_record_or_an_error() = "slot";
 }
 

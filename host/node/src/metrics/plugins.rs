@@ -3,6 +3,7 @@
 use super::{Labels, Page};
 use core::fmt;
 use zepto_core::time::Nanos;
+use zepto_plugin::instance::FaultKind;
 use zepto_plugin::manager::{Report, State};
 
 /// States in which a plugin gets events.
@@ -62,8 +63,8 @@ fn events(page: &mut Page<'_>, reports: &[Report]) -> fmt::Result {
 fn failures(page: &mut Page<'_>, reports: &[Report]) -> fmt::Result {
     let each = |of_one: fn(&Report) -> u64| reports.iter().map(move |r| (of(r), of_one(r)));
     let faults = reports.iter().flat_map(|report| {
-        let faults = report.faults.iter();
-        faults.map(|(kind, count)| (with(report, "kind", kind.text()), *count))
+        let count = |kind: &FaultKind| report.faults.get(kind).copied().unwrap_or_default();
+        FaultKind::ALL.map(|kind| (with(report, "kind", kind.text()), count(&kind)))
     });
     page.counter("zepto_plugin_faults", "Instances that came to their end", faults)?;
     page.counter("zepto_plugin_restarts", "Starts after a fault", each(|r| r.restarts))?;

@@ -1,6 +1,7 @@
-//! Who founds a new cluster when discovery names several nodes that belong to none: the one with the
-//! lowest id, once as many are there as are expected, and once all of them have promised to wait for
-//! it. A node promises that to one other only, so two that know each other never found two clusters.
+//! Who founds a new cluster when discovery names several nodes that belong to none: the one with
+//! the lowest id, once as many are there as are expected, and once all of them have promised to
+//! wait for it. A node promises that to one other only, so two that know each other never found
+//! two clusters.
 
 use super::Seeds;
 use crate::service::Service;

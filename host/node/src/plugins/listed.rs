@@ -1,5 +1,6 @@
-//! A member that is DEAD and that discovery does not name any more is forgotten: it was taken away for
-//! good. Nothing else that discovery says changes who is a member, least of all that it says nothing.
+//! A member that is DEAD and that discovery does not name any more is forgotten: it was taken away
+//! for good. Nothing else that discovery says changes who is a member, least of all that it says
+//! nothing.
 
 use crate::link::Log;
 use core::time::Duration;

@@ -1,6 +1,6 @@
 //! What the stock plugins get where the operator says nothing: grants and configuration that follow
-//! from where the node runs. A preset is bound to the content of the stock module; another file of the
-//! same name gets nothing.
+//! from where the node runs. A preset is bound to the content of the stock module; another file of
+//! the same name gets nothing.
 
 use crate::config::{Config, ConfigError};
 use serde_json::{Map, Value, json};
@@ -142,7 +142,7 @@ fn service_of(pod: &str) -> Option<&str> {
     (is_ordinal && !service.is_empty()).then_some(service)
 }
 
-/// Where nothing is said, a node in a pod listens at the address that it has towards the API server.
+/// Where nothing is said, a node in a pod listens at its address towards the API server.
 fn listen_towards(config: &mut Config, host: &str, port: u16) -> Result<(), ConfigError> {
     let default = Config::default().listen;
     let (_, own_port) = default.rsplit_once(':').unwrap_or(("", "9000"));

@@ -14,8 +14,8 @@ pub(crate) struct Seeds {
 }
 
 impl Seeds {
-    /// The configured ones, and those that a plugin finds; `own` are this node's own addresses, for a
-    /// list may be the same for all nodes.
+    /// The configured ones, and those that a plugin finds; `own` are this node's own addresses, for
+    /// a list may be the same for all nodes.
     pub fn new(configured: Vec<String>, discovered: Option<Known>, own: [String; 2]) -> Self {
         Self { configured, discovered, own }
     }

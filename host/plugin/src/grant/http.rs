@@ -1,6 +1,7 @@
 //! Which requests a plugin may have made, decided on the parsed URL: method, scheme, host, port and
 //! path. And which addresses a name must not lead to.
 
+use crate::host_name::is_host;
 use core::fmt;
 use core::str::FromStr;
 use hyper::Uri;
@@ -101,11 +102,15 @@ impl FromStr for Target {
             None if is_tls => 443,
             None => 80,
         };
-        if host.is_empty() || port == 0 {
-            return Err(wrong("it has no host, or no port"));
+        // An address of version 6 has brackets, and nothing else has.
+        if !is_host(host) || host.contains(':') != authority.host().starts_with('[') {
+            return Err(wrong("its host is neither an IP address nor a DNS name"));
+        }
+        if port == 0 {
+            return Err(wrong("it has no port"));
         }
         let path = uri.path().to_owned();
-        check_path(&path).map_err(|text| wrong(text))?;
+        check_path(&path).map_err(wrong)?;
         let path_and_query = uri.path_and_query().map_or("/", |both| both.as_str()).to_owned();
         let origin = Origin { is_tls, host: host.to_ascii_lowercase(), port };
         Ok(Self { origin, path, path_and_query })

@@ -217,7 +217,7 @@ async fn connect(request: &Prepared) -> Result<TcpStream, Broken> {
     Err(last)
 }
 
-/// What a server's certificate is checked with: read anew each time, so that a rotated one is found.
+/// What a server's certificate is checked with: read anew each time, for it may be rotated.
 async fn tls(ca: Option<&Path>) -> Result<Arc<ClientConfig>, Broken> {
     let ca = ca.map(Path::to_owned);
     let read = tokio::task::spawn_blocking(move || match ca {

@@ -31,8 +31,8 @@ pub struct Library {
 
 impl Library {
     /// Opens a library whose descriptor was read and found good. Its constructors run: from here on
-    /// it is trusted. `directory` gets a copy, under a name of its own: the dynamic linker gives one
-    /// library for one name, and two instances would share their variables.
+    /// it is trusted. `directory` gets a copy, under a name of its own: the dynamic linker gives
+    /// one library for one name, and two instances would share their variables.
     ///
     /// # Errors
     /// When it cannot be opened, or lacks a function.

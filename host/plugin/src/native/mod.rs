@@ -1,5 +1,5 @@
-//! Native plugins: shared libraries, which are trusted code and allowed only when that is said. What
-//! they say of themselves is read from the file before any of their code runs.
+//! Native plugins: shared libraries, which are trusted code and allowed only when that is said.
+//! What they say of themselves is read from the file before any of their code runs.
 
 mod current;
 mod elf;

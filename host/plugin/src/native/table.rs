@@ -31,7 +31,7 @@ impl Memory for Raw {
             return None;
         }
         // SAFETY: the plugin says that so many bytes there are its own and writable during the
-        // call; native plugins are trusted with that. `bytes` is the host's, so they do not overlap.
+        // call; native plugins are trusted with that. `bytes` is the host's: they do not overlap.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), begin, bytes.len()) };
         Some(())
     }
@@ -88,7 +88,10 @@ table! {
     http(p: Pointer as u64, n: u32, out: Pointer as u64)
     udp_bind(p: Pointer as u64, n: u32, out: Pointer as u64)
     udp_send(socket: u64, to: Pointer as u64, to_n: u32, p: Pointer as u64, n: u32)
-    kv_get(k: Pointer as u64, kn: u32, buffer: Pointer as u64, capacity: u32, length: Pointer as u64)
+    kv_get(
+        k: Pointer as u64, kn: u32,
+        buffer: Pointer as u64, capacity: u32, length: Pointer as u64
+    )
     kv_put(k: Pointer as u64, kn: u32, v: Pointer as u64, vn: u32)
     kv_del(k: Pointer as u64, kn: u32)
     metric(kind: u32, p: Pointer as u64, n: u32, value: i64)

@@ -1,17 +1,14 @@
 //! A discovery plugin's answer: every node in it is one that a cluster could have.
 
 use super::Rejected;
-use core::str::FromStr;
+use crate::host_name::is_host;
 use serde::de::IgnoredAny;
-use std::net::IpAddr;
 use zepto_abi::plugin::{NODE_DEAD, PluginStatus};
-use zepto_core::limits::{PLUGIN_HOST_BYTES_MAX, PLUGIN_NODE_ID_BYTES_MAX};
+use zepto_core::limits::PLUGIN_NODE_ID_BYTES_MAX;
 use zepto_message::{Mode, Node, Nodes};
 
 /// Bytes of what a plugin says of a node beyond its address.
 const META_BYTES_MAX: usize = 4096;
-/// Bytes of one label of a DNS name.
-const LABEL_BYTES_MAX: usize = 63;
 
 /// A node that a discovery plugin knows of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,8 +99,8 @@ impl Answer {
     }
 }
 
-/// No id is there twice, or both there and removed. Ids in ascending order show that at once; others
-/// are sorted, for a table of hashes could be made to collide.
+/// No id is there twice, or both there and removed. Ids in ascending order show that at once;
+/// others are sorted, for a table of hashes could be made to collide.
 fn check_ids(nodes: &Nodes<'_>) -> Result<(), Rejected> {
     let there = nodes.nodes().map(|node| node.map(|node| node.id));
     let ids: Vec<&str> = there.chain(nodes.removed()).collect::<Result<_, _>>()?;
@@ -164,25 +161,6 @@ fn check_id(id: &str) -> Result<(), Rejected> {
         return Err(invalid("id", text));
     }
     Ok(())
-}
-
-fn is_host(host: &str) -> bool {
-    // Most are addresses that begin with a digit, or hold a colon.
-    let may_be_address = host.contains(':') || host.starts_with(|c: char| c.is_ascii_digit());
-    if may_be_address && IpAddr::from_str(host).is_ok() {
-        return true;
-    }
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let label = |label: &str| {
-        (1..=LABEL_BYTES_MAX).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    // A name of digits and dots alone is an address that went wrong.
-    (1..=PLUGIN_HOST_BYTES_MAX).contains(&name.len())
-        && name.contains(|c: char| c.is_ascii_alphabetic())
-        && name.split('.').all(label)
 }
 
 /// The first characters of something that may be long.

@@ -1,5 +1,5 @@
-//! A Kubernetes API server that is none: it speaks the wire of one, over TLS, and misbehaves when it
-//! is told to.
+//! A Kubernetes API server that is none: it speaks the wire of one, over TLS, and misbehaves when
+//! it is told to.
 
 use super::certificates::Authority;
 use super::objects::{Slice, status};

@@ -2,17 +2,13 @@
 //! the limits that it has where nothing is said.
 
 use super::double::{DEADLINE, Double};
-use crate::common::loader;
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::common::{RealEnv, loader, spawner};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use zepto_core::env::Env;
-use zepto_core::time::Nanos;
 use zepto_plugin::config::{Limits, PluginConfig};
 use zepto_plugin::context::Setting;
 use zepto_plugin::file::PluginFile;
@@ -26,29 +22,23 @@ const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/k8s/k8s
 /// The module that is committed beside its source.
 fn module() -> PluginFile {
     let bytes = std::fs::read(MODULE).unwrap_or_else(|error| {
-        panic!("plugins/k8s/k8s.wasm: {error}; plugins/k8s/README.md says how it is built")
+        panic!("plugins/k8s/k8s.wasm: {error}; plugins/build.sh --write makes it")
     });
     PluginFile::of(Path::new("k8s.wasm"), bytes.into()).unwrap()
 }
 
-/// Time that passes.
-struct RealEnv {
-    begun: Instant,
-    draws: AtomicU64,
-}
-
-impl Env for RealEnv {
-    fn now(&self) -> Nanos {
-        Nanos(self.begun.elapsed().as_nanos() as u64)
-    }
-
-    fn wall_ns(&self) -> u64 {
-        1_700_000_000_000_000_000 + self.now().0
-    }
-
-    fn random(&self) -> u64 {
-        self.draws.fetch_add(1, Ordering::Relaxed)
-    }
+/// The plugin's configuration, with short pauses.
+fn configuration(double: &Double, more: &Value) -> String {
+    let mut config = json!({
+        "api": double.origin(),
+        "namespace": "trading",
+        "service": "zepto",
+        "backoff_ms": [50, 400],
+        "list_timeout_ms": 5_000,
+    });
+    let more = more.as_object().unwrap().clone();
+    config.as_object_mut().unwrap().extend(more);
+    config.to_string()
 }
 
 /// A node, as far as discovery goes: it is `zepto-0`.
@@ -82,30 +72,20 @@ impl Node {
         .iter()
         .map(|text| text.parse().unwrap())
         .collect();
-        let mut config = json!({
-            "api": origin, "namespace": "trading", "service": "zepto",
-            "backoff_ms": [50, 400], "list_timeout_ms": 5_000,
-        });
-        let more = more.as_object().unwrap().clone();
-        config.as_object_mut().unwrap().extend(more);
-        #[expect(clippy::disallowed_methods, reason = "the node crate's part, played by the test")]
-        let begun = Instant::now();
         let setting = Setting {
             name: "k8s".into(),
             node_id: "zepto-0".into(),
             grants: Arc::new(Grants::of(&grants)),
             limits: Limits::default(),
-            env: Arc::new(RealEnv { begun, draws: AtomicU64::new(0) }),
+            env: RealEnv::new(),
             waker: Arc::new(|| {}),
         };
         let parts = Parts {
             config: PluginConfig::of("k8s".into(), PathBuf::from("k8s.wasm")),
             setting,
-            opening: Opening { config: config.to_string(), ..Opening::default() },
+            opening: Opening { config: configuration(double, more), ..Opening::default() },
             loader: Arc::clone(loader()),
-            spawn: Arc::new(|name, work| {
-                std::thread::Builder::new().name(name).spawn(work).map(drop)
-            }),
+            spawn: spawner(),
             directory: directory.path().to_owned(),
             fail: watch::channel(None).0,
         };
@@ -164,10 +144,22 @@ impl Node {
         assert!(self.handle.commands.send(tell).await.is_ok());
     }
 
-    /// Waits for an answer that comes after this call, whatever it is.
-    pub async fn wait_answer(&mut self) {
-        self.handle.nodes.mark_unchanged();
-        tokio::time::timeout(DEADLINE, self.handle.nodes.changed()).await.unwrap().unwrap();
+    /// Gives it another configuration.
+    pub async fn configure(&self, double: &Double, more: &Value) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Command::Ask(Delivery::config(&configuration(double, more)), reply);
+        assert!(self.handle.commands.send(ask).await.is_ok());
+        let answer = tokio::time::timeout(DEADLINE, answer).await.unwrap().unwrap();
+        answer.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Waits until one of the others has an address.
+    pub async fn wait_address(&mut self, address: &str) {
+        let waited = self.handle.nodes.wait_for(|nodes| {
+            let mut addresses = nodes.iter().map(Discovered::address);
+            addresses.any(|known| known == address)
+        });
+        tokio::time::timeout(DEADLINE, waited).await.expect(address).unwrap();
     }
 
     /// Ends it. Whatever happened, the plugin lived through it.

@@ -58,7 +58,7 @@ pub struct Change {
     service: &'static str,
     /// The line of a watch of slices.
     slices: String,
-    /// The line of a watch of Endpoints; none for another service.
+    /// The line of a watch of Endpoints, of the nodes' service in a cluster without slices.
     endpoints: Option<String>,
 }
 
@@ -123,12 +123,14 @@ impl Store {
         if let Some(slice) = slice {
             self.slices.insert(name.to_owned(), (version, slice));
         }
-        let whole = endpoints(self.slices.values().map(|(_, slice)| slice), version);
+        // Only where they are asked for: with ten thousand pods it takes long to write them.
+        let is_told = !self.has_slices && service == SERVICE;
+        let whole = || endpoints(self.slices.values().map(|(_, slice)| slice), version);
         let change = Arc::new(Change {
             version,
             service,
             slices: line(event, Resource::EndpointSlices, object),
-            endpoints: (service == SERVICE).then(|| line("MODIFIED", Resource::Endpoints, whole)),
+            endpoints: is_told.then(|| line("MODIFIED", Resource::Endpoints, whole())),
         });
         self.history.push(Arc::clone(&change));
         change

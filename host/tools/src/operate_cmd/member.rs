@@ -47,9 +47,9 @@ Example:
   zepto-host member confirm --at localhost:9000
 
 An answer of the discovery plugin that would remove more than 30 % of the nodes it knew, or all of
-them, is held: `zepto-host plugin list` shows it. One that removes many is applied when it is repeated
-after 30 s; one that leaves nobody only by this. It tells the node that is asked; no member is removed
-by it, only what discovery names is believed.")]
+them, is held: `zepto-host plugin list` shows it. One that removes many is applied when it is
+repeated after 30 s; one that leaves nobody only by this. It tells the node that is asked; no member
+is removed by it, only what discovery names is believed.")]
     Confirm(ClusterArgs),
 }
 

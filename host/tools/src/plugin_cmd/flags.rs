@@ -11,8 +11,8 @@ use crate::failure::Failure;
 /// Which plugins, and what they may do.
 #[derive(Args, Clone, Debug, Default)]
 pub struct PluginFlags {
-    /// Policy plugin, .wasm or .so; may be repeated. k8s.wasm, gossip.wasm and static.wasm come with
-    /// zepto and need no file
+    /// Policy plugin, .wasm or .so; may be repeated. k8s.wasm, gossip.wasm and static.wasm come
+    /// with zepto and need no file
     #[arg(long = "plugin", value_name = "[NAME=]FILE")]
     plugins: Vec<String>,
     /// A plugin's configuration, JSON

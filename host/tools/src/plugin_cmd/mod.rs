@@ -41,8 +41,8 @@ Example:
   zepto-host plugin reload k8s /opt/zepto/k8s-2.wasm --at localhost:9000
 
 The file is read on the machine of the node that is asked, and only that node takes it. It is opened
-beside the old version, given its state and asked whether all is well; if not, the old one goes on as
-if nothing had been. The old one is kept open for ten minutes more: if the new one fails within
+beside the old version, given its state and asked whether all is well; if not, the old one goes on
+as if nothing had been. The old one is kept open for ten minutes more: if the new one fails within
 them, the node goes back to it. SIGHUP has a node read the files of all its plugins again.")]
     Reload(ReloadArgs),
 }

@@ -77,6 +77,27 @@ fn one_that_leaves_is_gone_at_once_and_may_come_back_in_the_same_incarnation() {
 }
 
 #[test]
+fn one_that_is_replaced_by_another_instance_is_never_gone() {
+    for seed in 0..20 {
+        let mut world = World::of_five(seed);
+        world.run_until(10, World::is_whole);
+        let mut before = world.kill(2);
+        let members = before.members();
+        let mut next = settings(2, 1, &[1]);
+        next.me.life = before.me().life + 1;
+        let memory = core::mem::take(before.memory());
+        world.start_as(&next, (members, memory));
+        for _ in 0..300 {
+            world.run_for(SECOND / 10);
+            assert!(world.is_whole(), "{seed}: {:?}", world.seen());
+        }
+        let life =
+            |swim: &Swim| swim.others().find(|peer| peer.id.as_str() == "n2").map(|p| p.life);
+        assert_eq!(world.nodes.values().filter(|swim| life(swim) == Some(2)).count(), 4);
+    }
+}
+
+#[test]
 fn a_fifth_of_the_datagrams_lost_is_not_the_end() {
     for seed in 0..20 {
         let mut world = World::new(seed);

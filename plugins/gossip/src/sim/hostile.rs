@@ -61,12 +61,9 @@ fn two_nodes_with_one_id_quarrel_slowly() {
     let mut world = World::of_five(1);
     world.run_until(10, World::is_whole);
     // The same node once more, at another address.
-    let mut seed = [0; 32];
-    world.random.fill_bytes(&mut seed);
-    let twin = settings(9, 1, &[1]);
-    let twin = Settings { me: Peer { id: "n2".into(), ..twin.me.clone() }, ..twin };
-    let known = (Vec::new(), Memory::default());
-    world.nodes.insert(at(9), Swim::new(&twin, 1, known, seed, world.now));
+    let mut twin = settings(9, 1, &[1]);
+    twin.me.id = "n2".into();
+    world.start_as(&twin, (Vec::new(), Memory::default()));
     let sent = world.sent;
     world.run(60);
     let each = (world.sent - sent) / 60 / 6;
@@ -74,6 +71,27 @@ fn two_nodes_with_one_id_quarrel_slowly() {
     assert!(each <= 30);
     let others = |node| world.nodes.get(&at(node)).unwrap().others().count();
     assert_eq!(others(1), 4, "one of the two is known");
+}
+
+#[test]
+fn those_that_are_gone_make_room() {
+    let mut world = World::new(1);
+    world.start(1, 1, &[]);
+    // More nodes than are remembered, but not at a time: pods whose names are never the same.
+    for round in 0..8 {
+        for node in 2..=60 {
+            let mut pod = settings(node, 1, &[1]);
+            pod.me.id = format!("pod-{round}-{node}").as_str().into();
+            world.start_as(&pod, (Vec::new(), Memory::default()));
+        }
+        world.run_until(30, World::is_whole);
+        for node in 2..=60 {
+            world.kill(node);
+        }
+        world.run_until(300, World::is_whole);
+    }
+    const { assert!(OTHERS_MAX < 8 * 59) };
+    assert_eq!(world.hiccups(), 0);
 }
 
 #[test]

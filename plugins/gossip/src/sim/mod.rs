@@ -33,6 +33,7 @@ fn settings(node: u8, incarnation: u64, seeds: &[u8]) -> Settings {
         cluster: "blue".into(),
         interval: INTERVAL,
         others_max: OTHERS_MAX,
+        memory: u64::MAX,
     }
 }
 
@@ -82,13 +83,18 @@ impl World {
         seeds: &[u8],
         known: (Vec<Member<Peer>>, Memory),
     ) {
+        self.start_as(&settings(node, incarnation, seeds), known);
+    }
+
+    fn start_as(&mut self, settings: &Settings, known: (Vec<Member<Peer>>, Memory)) {
         let mut seed = [0; 32];
         self.random.fill_bytes(&mut seed);
-        let settings = settings(node, incarnation, seeds);
-        let mut swim = Swim::new(&settings, 1, known, seed, self.now);
+        let at = settings.me.gossip;
+        let life = settings.me.life.max(1);
+        let mut swim = Swim::new(settings, life, known, seed, self.now);
         let datagrams = swim.take_datagrams();
-        self.nodes.insert(at(node), swim);
-        self.post(at(node), datagrams);
+        self.nodes.insert(at, swim);
+        self.post(at, datagrams);
     }
 
     /// It is gone without a word.
@@ -128,11 +134,13 @@ impl World {
             let Some((_, (to, bytes))) = self.way.pop_first() else { return false };
             if let Some(swim) = self.nodes.get_mut(&to) {
                 swim.receive(&bytes, self.now);
+                swim.take_change();
                 let datagrams = swim.take_datagrams();
                 self.post(to, datagrams);
             }
         } else if let Some(swim) = self.nodes.get_mut(&node) {
             swim.tick(self.now);
+            swim.take_change();
             let datagrams = swim.take_datagrams();
             self.post(node, datagrams);
         }
@@ -140,7 +148,11 @@ impl World {
     }
 
     fn run(&mut self, seconds: u64) {
-        let until = self.now + seconds * SECOND;
+        self.run_for(seconds * SECOND);
+    }
+
+    fn run_for(&mut self, ns: u64) {
+        let until = self.now + ns;
         while self.step(until) {}
     }
 
@@ -150,8 +162,7 @@ impl World {
         let (begun, until) = (self.now, self.now + seconds * SECOND);
         while !holds(self) {
             assert!(self.now < until, "not within {seconds} s: {:?}", self.seen());
-            let next = self.now + SECOND / 10;
-            while self.step(next) {}
+            self.run_for(SECOND / 10);
         }
         (self.now - begun) as f64 / SECOND as f64
     }

@@ -1,15 +1,16 @@
 //! Lists, page by page.
 
 use super::{Action, Machine, Next, Part, State, Timer, first_kind};
-use crate::api::{Object, Page, text};
+use crate::api::{Object, text};
 use crate::config::Source;
-use crate::objects::Found;
+use crate::objects::{Found, clip};
+use crate::page::{self, Head};
 use crate::set::TooMany;
 use crate::url::{self, Kind};
 use zepto_sdk::Level;
 
 /// Objects on a page, unless pages are too long.
-pub const OBJECTS_MAX: u32 = 500;
+pub(super) const OBJECTS_MAX: u32 = 500;
 /// Objects on the shortest page. A slice has a thousand endpoints at most, and they fit.
 const OBJECTS_MIN: u32 = 1;
 /// Pages of one list: a server that never ends is none.
@@ -86,18 +87,24 @@ impl Machine {
 
     /// Takes what is on a page; says where the next one begins, if there is one.
     fn take_page(&mut self, body: &[u8]) -> Result<String, Wrong> {
-        let page: Page<'_> =
-            serde_json::from_slice(body).map_err(|error| Wrong::Malformed(error.to_string()))?;
-        if text(&page.kind) != self.kind.list() {
-            let text = format!("{:?} is no {}", text(&page.kind), self.kind.list());
+        let mut wrong = None;
+        let head = page::read(body, &mut |object| match self.take_object(object) {
+            Ok(_) => Ok(()),
+            Err(why) => {
+                wrong = Some(why);
+                Err(String::new())
+            }
+        });
+        if let Some(wrong) = wrong {
+            return Err(wrong);
+        }
+        let Head { kind, version, more } = head.map_err(Wrong::Malformed)?;
+        if kind != self.kind.list() {
+            let text = format!("{:?} is no {}", clip(&kind), self.kind.list());
             return Err(Wrong::Malformed(text));
         }
-        let (version, more) = (text(&page.metadata.resource_version), text(&page.metadata.more));
         if version.is_empty() {
             return Err(Wrong::Malformed("a list without a resourceVersion".into()));
-        }
-        for object in page.items.as_deref().unwrap_or_default() {
-            self.take_object(object)?;
         }
         let State::Listing(listing) = &mut self.state else { return Ok(String::new()) };
         listing.pages += 1;
@@ -105,9 +112,9 @@ impl Machine {
             return Err(Wrong::TooMany(format!("more than {PAGES_MAX} pages")));
         }
         if listing.version.is_empty() {
-            version.clone_into(&mut listing.version);
+            listing.version = version;
         }
-        Ok(more.to_owned())
+        Ok(more)
     }
 
     /// Takes what an object tells of; says whether that is new.
@@ -124,10 +131,16 @@ impl Machine {
         Ok(self.set.replace(name, found.members)?)
     }
 
-    /// All pages are there: they are told, and watched from here on.
+    /// All pages are there.
     fn complete(&mut self) {
         let State::Listing(listing) = &mut self.state else { return };
         self.version = core::mem::take(&mut listing.version);
+        self.state = State::Waiting(Next::Tell);
+        self.actions.push(Action::Set(Timer::Pause, 0));
+    }
+
+    /// A complete list is told, whether it is new or not, and watched from here on.
+    pub(super) fn tell_list(&mut self) {
         match self.set.fingerprint() {
             Ok((fingerprint, count)) => {
                 self.told = Some(fingerprint);
@@ -137,8 +150,7 @@ impl Machine {
                 let text = format!("{count} nodes behind {namespace}/{service}");
                 self.is_well = true;
                 self.log(level, text);
-                let ms = u64::from(self.config.resync_s) * 1_000;
-                let ms = self.backoff.spread_ms(ms);
+                let ms = self.backoff.spread_ms(u64::from(self.config.resync_s) * 1_000);
                 self.actions.push(Action::Set(Timer::Resync, ms));
                 self.watch();
             }

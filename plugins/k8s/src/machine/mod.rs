@@ -2,12 +2,11 @@
 //! time, and what is to be done goes out as actions.
 //!
 //! ```text
-//!            complete                  ended, with its position
-//! Listing ─────────────► Watching ◄──────────────────────────┐
-//!    ▲  ▲                 │  │  └──── failed ──► Waiting ────┤ (watch)
-//!    │  └── too old, ─────┘  └─ malformed ─────► Waiting ─┐  │
-//!    │      resync                                       │
-//!    └───────────────────────── (list) ──────────────────┘
+//! Listing ── complete, told ──► Watching ── ended ──► Watching, from where it ended
+//!  │  ▲  ▲                       │  │  └── broken ──► Waiting ──► Watching, the same
+//!  │  │  └── too old, resync ────┘  └── malformed ─┐
+//!  │  └──────────────────────── Waiting ◄──────────┤
+//!  └── failed ─────────────────────────────────────┘
 //! ```
 //!
 //! Only a list that is complete, and an event that changes something, are told.
@@ -28,11 +27,11 @@ use watch::Watching;
 use zepto_sdk::{Level, Node};
 
 /// Bytes of a page of a list. With its headers it fits into 1 MiB of the plugin's memory.
-pub const PAGE_BYTES_MAX: u32 = 960 << 10;
+pub(crate) const PAGE_BYTES_MAX: u32 = 960 << 10;
 /// Time for a whole watch, ms: the server ends it before.
 const WATCH_MS: u32 = 300_000;
 /// Memory that is not for the nodes: the stack, what the host hands over, and what lies between.
-const RESERVED_BYTES: u64 = 5 << 19;
+const RESERVED_BYTES: u64 = 6 << 19;
 
 /// A timer of the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +103,9 @@ pub struct Part<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     List,
+    /// Telling a list that is complete: in an event of its own, for both it and the last page take
+    /// their time. Then comes the watch.
+    Tell,
     Watch,
 }
 
@@ -191,6 +193,7 @@ impl Machine {
         self.now_ms = now_ms;
         match (timer, &self.state) {
             (Timer::Pause, State::Waiting(Next::List)) => self.list(),
+            (Timer::Pause, State::Waiting(Next::Tell)) => self.tell_list(),
             (Timer::Pause, State::Waiting(Next::Watch)) => self.watch(),
             (Timer::Begin, State::Watching(watching)) if !watching.has_begun() => {
                 let ms = self.config.list_timeout_ms;
@@ -227,7 +230,7 @@ impl Machine {
         match self.state {
             State::Watching(_) => self.list(),
             State::Waiting(Next::Watch) => self.state = State::Waiting(Next::List),
-            State::Idle | State::Listing(_) | State::Waiting(Next::List) => {}
+            State::Idle | State::Listing(_) | State::Waiting(Next::List | Next::Tell) => {}
         }
     }
 

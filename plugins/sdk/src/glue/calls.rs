@@ -1,4 +1,4 @@
-// The host's functions over slices, the same for both targets; included where `host!` is known.
+//! The host's functions over slices, the same for both targets.
 
 /// `zp_log`.
 pub fn log(ctx: u64, level: u32, text: &[u8]) -> i32 {

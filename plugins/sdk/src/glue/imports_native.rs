@@ -2,17 +2,17 @@
 
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use zepto_abi::plugin::{ABI_MAJOR, ABI_MINOR, PluginStatus};
+use zepto_abi::plugin::{ABI_MAJOR, PluginStatus};
 
 macro_rules! table {
     ($($name:ident($($arg:ident: $type:ty),*);)*) => {
         /// `zp_host_api`.
         #[repr(C)]
-        struct Table {
+        pub(super) struct Table {
             struct_size: u32,
             major: u16,
             minor: u16,
-            $($name: Option<unsafe extern "C" fn(u64 $(, $type)*) -> i32>,)*
+            $(pub(super) $name: Option<unsafe extern "C" fn(u64 $(, $type)*) -> i32>,)*
         }
     };
 }
@@ -37,6 +37,14 @@ table! {
     wake();
 }
 
+/// What every version of the table begins with.
+#[repr(C)]
+struct Head {
+    struct_size: u32,
+    major: u16,
+    _minor: u16,
+}
+
 /// The host's table; null before the library is bound, as in tests of its own.
 static TABLE: AtomicPtr<Table> = AtomicPtr::new(core::ptr::null_mut());
 
@@ -49,16 +57,17 @@ pub unsafe fn bind(table: *const c_void) -> i32 {
     if table.is_null() {
         return PluginStatus::Version.code();
     }
-    // SAFETY: every version of the table begins with these 8 bytes.
-    let (size, major, minor) = unsafe { ((*table).struct_size, (*table).major, (*table).minor) };
-    if major != ABI_MAJOR || minor < ABI_MINOR || (size as usize) < size_of::<Table>() {
+    // SAFETY: every version of the table begins with these 8 bytes, and nobody writes to them.
+    let head = unsafe { table.cast::<Head>().read() };
+    // A table that has all functions of this version is of this minor version or a newer one.
+    if head.major != ABI_MAJOR || (head.struct_size as usize) < size_of::<Table>() {
         return PluginStatus::Version.code();
     }
     TABLE.store(table.cast_mut(), Ordering::Release);
     PluginStatus::Ok.code()
 }
 
-fn table() -> Option<&'static Table> {
+pub(super) fn table() -> Option<&'static Table> {
     let table = TABLE.load(Ordering::Acquire);
     // SAFETY: it is null, or was checked by `bind` and is there for good; nobody writes to it.
     unsafe { table.as_ref() }
@@ -67,16 +76,14 @@ fn table() -> Option<&'static Table> {
 /// Calls a function of the host.
 macro_rules! host {
     ($name:ident($($arg:expr),*)) => {
-        match table().and_then(|table| table.$name) {
+        match $crate::glue::imports::table().and_then(|table| table.$name) {
             // SAFETY: every pointer is that of a slice or reference which lives through the call,
             // with its length; the host keeps none of them.
             Some(function) => unsafe { function($($arg),*) },
-            None => PluginStatus::Unsupported.code(),
+            None => zepto_abi::plugin::PluginStatus::Unsupported.code(),
         }
     };
 }
-
-include!("calls.rs");
 
 /// A panic is caught at the boundary and told as an error; nothing is to be done here.
 pub fn log_panics(_ctx: u64) {}

@@ -9,7 +9,7 @@ macro_rules! imports {
     };
 }
 
-mod raw {
+pub(super) mod raw {
     imports! {
         log(level: u32, p: *const u8, n: u32);
         set_error(code: i32, p: *const u8, n: u32);
@@ -35,16 +35,14 @@ macro_rules! host {
     ($name:ident($($arg:expr),*)) => {
         // SAFETY: every pointer is that of a slice or reference which lives through the call, with
         // its length; the host checks addresses and keeps none of them.
-        unsafe { raw::$name($($arg),*) }
+        unsafe { $crate::glue::imports::raw::$name($($arg),*) }
     };
 }
-
-include!("calls.rs");
 
 /// A panic aborts, which the host sees as a trap: its text is logged first.
 pub fn log_panics(ctx: u64) {
     std::panic::set_hook(Box::new(move |panic| {
         let text = panic.to_string();
-        let _left_out = log(ctx, zepto_abi::plugin::LOG_ERROR, text.as_bytes());
+        let _left_out = super::calls::log(ctx, zepto_abi::plugin::LOG_ERROR, text.as_bytes());
     }));
 }

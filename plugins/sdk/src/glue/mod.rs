@@ -1,8 +1,11 @@
 //! The boundary: what [`crate::export!`] makes of a [`crate::Plugin`]. Not for authors.
 
+// Before the calls, which use its macro.
+#[macro_use]
 #[cfg_attr(target_family = "wasm", path = "imports_wasm.rs")]
 #[cfg_attr(not(target_family = "wasm"), path = "imports_native.rs")]
 pub(crate) mod imports;
+pub(crate) mod calls;
 mod serve;
 
 #[cfg(not(target_family = "wasm"))]
