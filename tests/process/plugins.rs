@@ -214,7 +214,10 @@ fn what_must_not_be_loaded_is_refused_before_the_node_starts() {
     let text = write(&directory.path().join("text.wasm"), b"no module");
     let text = text.to_string_lossy().into_owned();
     let hash = format!("own={}", "0".repeat(64));
-    let cases: [(&[&str], &str); 8] = [
+    let two = ["--plugin", module.as_str(), "--plugin", "static.wasm"];
+    let cases: [(&[&str], &str); 10] = [
+        (&two, "own is for discovery already"),
+        (&["--expect", "3"], "--plugin"),
         (&["--plugin", "/nowhere/x.wasm"], "No such file"),
         (&["--plugin", &text], "ZP-LOAD-002"),
         (&["--plugin", &module, "--plugin-sha256", &hash], "ZP-LOAD-001"),

@@ -299,7 +299,11 @@ impl Config {
                 format!("{name:?} is there twice; give one another name: --plugin NAME=FILE")
             })?;
         }
-        value("expect", self.expect != Some(0), || "1 or more".into())
+        value("expect", self.expect != Some(0), || "1 or more".into())?;
+        value("expect", self.expect.is_none() || !self.plugins.is_empty(), || {
+            "nodes are found by a discovery plugin only: give --plugin, or leave --expect out"
+                .into()
+        })
     }
 
     fn check_transport(&self) -> Result<(), ConfigError> {
@@ -369,7 +373,7 @@ mod tests {
     #[test]
     fn every_bad_value_names_its_key() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 15] = [
+        let cases: [(&str, Spoil); 16] = [
             ("node_id", |c| c.node_id.clear()),
             ("node_id", |c| c.node_id = "a b".into()),
             ("listen", |c| c.listen = "9000".into()),
@@ -383,6 +387,7 @@ mod tests {
                 c.plugins = vec![PluginConfig::of("a".into(), "k8s.wasm".into()); 2];
             }),
             ("expect", |c| c.expect = Some(0)),
+            ("expect", |c| c.expect = Some(3)),
             ("shards", |c| c.shards = 3),
             ("weight", |c| c.weight = 1001),
             ("cluster.copies", |c| c.cluster.copies = 5),

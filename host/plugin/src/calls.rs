@@ -109,12 +109,12 @@ calls! {
     /// `zp_emit`.
     emit(context, memory, p: u64, n: u32) {
         let bytes = read(context, memory, p, n)?;
-        context.emit(&bytes)
+        context.emit(bytes)
     }
     /// `zp_reply`.
     reply(context, memory, token: u64, status: i32, p: u64, n: u32) {
         let bytes = read(context, memory, p, n)?;
-        context.reply(token, status, &bytes)
+        context.reply(token, status, bytes)
     }
     /// `zp_http`.
     http(context, memory, p: u64, n: u32, out: u64) {

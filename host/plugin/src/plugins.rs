@@ -71,11 +71,19 @@ pub async fn start(
     around: &Surroundings,
     loader: &Arc<Loader>,
 ) -> Result<(Plugins, Vec<Manager>), StartPluginError> {
-    let (mut handles, mut files, mut managers) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    let mut handles: BTreeMap<String, Handle> = BTreeMap::new();
+    let (mut files, mut managers) = (BTreeMap::new(), Vec::new());
     for config in configs.iter().take(PLUGINS_MAX) {
         let name = config.called();
         let failed = |error| StartPluginError { name: name.clone(), error };
         let (manager, handle) = open(config, around, loader).await.map_err(failed)?;
+        let is_discovery = |handle: &Handle| handle.kinds & (1 << KIND_DISCOVERY) != 0;
+        if let Some((other, _)) = handles.iter().find(|(_, other)| is_discovery(other))
+            && is_discovery(&handle)
+        {
+            let text = format!("{other} is for discovery already, and there is one for that");
+            return Err(failed(LoadError::Kind(text)));
+        }
         tracing::info!(plugin = name, file = %config.file.display(), "opened");
         managers.push(manager);
         handles.insert(name.clone(), handle);

@@ -2,14 +2,18 @@
 
 mod common;
 
-use common::{Puppet, call, module, refusal, targets};
+use common::{Puppet, StillEnv, call, module, refusal, setting, targets};
 use core::time::Duration;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::Instant;
 use zepto_abi::plugin::{EV_HEALTH, EV_SNAP_BEGIN, EV_START, PluginStatus};
 use zepto_plugin::config::Limits;
 use zepto_plugin::context::Effect;
 use zepto_plugin::file::{PluginFile, Target};
 use zepto_plugin::instance::FaultKind;
+use zepto_plugin::loader::Loader;
 use zepto_plugin::runner::Delivery;
 
 /// A good module: what each of the others differs from.
@@ -208,9 +212,42 @@ fn calls_outside_a_handler_or_for_another_instance_are_refused() {
         let mut puppet = Puppet::new(target, &[]);
         let foreign = puppet.misbehave(0xA05, [0; 3]).unwrap();
         assert_eq!(foreign, PluginStatus::BadHandle.code(), "{target:?}");
-        // `close` sets a timer, which is not allowed there: its status tells.
+        // `close` sets a timer, which is not allowed there: nothing comes of it.
         drop(puppet.runner.close(Duration::from_millis(50)));
     }
+    let mut native = Puppet::new(Target::Native, &[]);
+    let from_a_thread = native.misbehave(0xA0E, [0; 3]).unwrap();
+    assert_eq!(from_a_thread, PluginStatus::BadState.code());
+}
+
+/// Case 33: what lies in the cache is machine code; it is used only as it was written.
+#[test]
+fn a_compiled_module_that_was_changed_or_that_others_may_write_is_not_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let is_cached = || {
+        let loader = Loader::new(directory.path(), false, true).unwrap();
+        let setting = setting(&[], Limits::default(), &Arc::new(StillEnv::default()));
+        loader.load(&module(GOOD), &setting).unwrap().is_cached()
+    };
+    assert!(!is_cached());
+    assert!(is_cached());
+    let compiled = directory.path().join("compiled");
+    let path = fs::read_dir(&compiled).unwrap().next().unwrap().unwrap().path();
+    let good = fs::read(&path).unwrap();
+    for at in [0, good.len() / 2, good.len() - 1] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        fs::write(&path, &bad).unwrap();
+        assert!(!is_cached(), "byte {at}");
+        assert_eq!(fs::read(&path).unwrap(), good, "compiled again, to the same");
+    }
+    fs::write(&path, &good[..good.len() / 2]).unwrap();
+    assert!(!is_cached(), "cut");
+    assert!(is_cached());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).unwrap();
+    assert!(!is_cached(), "others may write it");
+    fs::set_permissions(&compiled, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(!is_cached(), "others may write beside it");
 }
 
 /// Case 17, 27: replies twice, and to nobody.

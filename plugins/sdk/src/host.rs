@@ -43,6 +43,7 @@ pub struct Moment {
 #[derive(Debug)]
 pub struct Host {
     ctx: u64,
+    granted: u64,
     moment: Moment,
 }
 
@@ -51,8 +52,13 @@ fn done(code: i32, call: &str) -> Result<(), Error> {
 }
 
 impl Host {
-    pub(crate) fn new(ctx: u64, moment: Moment) -> Self {
-        Self { ctx, moment }
+    pub(crate) fn new(ctx: u64, granted: u64, moment: Moment) -> Self {
+        Self { ctx, granted, moment }
+    }
+
+    /// Whether a [`crate::capability`] is granted.
+    pub fn has(&self, capability: u64) -> bool {
+        self.granted & capability == capability
     }
 
     /// When this event was delivered.
@@ -231,14 +237,21 @@ impl Host {
         }
     }
 
-    /// Adds to a metric that only grows.
+    /// Adds to a metric that only grows; where metrics are not granted, nothing happens.
     pub fn count(&self, name: &str, add: i64) {
-        let _not_granted = calls::metric(self.ctx, abi::METRIC_COUNTER, name.as_bytes(), add);
+        self.metric(abi::METRIC_COUNTER, name, add);
     }
 
-    /// Sets a metric.
+    /// Sets a metric; where metrics are not granted, nothing happens.
     pub fn gauge(&self, name: &str, value: i64) {
-        let _not_granted = calls::metric(self.ctx, abi::METRIC_GAUGE, name.as_bytes(), value);
+        self.metric(abi::METRIC_GAUGE, name, value);
+    }
+
+    fn metric(&self, kind: u32, name: &str, value: i64) {
+        if self.has(abi::CAP_METRIC) {
+            // Nothing can be done about a name that is one too many.
+            let _left_out = calls::metric(self.ctx, kind, name.as_bytes(), value);
+        }
     }
 
     fn info(&self, what: u32) -> Result<Vec<u8>, Error> {

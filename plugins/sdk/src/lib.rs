@@ -1,7 +1,7 @@
 //! Plugins for zepto in Rust: implement [`Plugin`], say [`export!`], build a `cdylib`, natively or
 //! for `wasm32-unknown-unknown`. The author writes no `unsafe`.
 //!
-//! ```
+//! ```standalone_crate
 //! use zepto_sdk::{About, Error, Host, Node, Open, Plugin};
 //!
 //! struct OneNode;
@@ -24,6 +24,11 @@
 //!
 //! A panic is caught at the boundary (native), or ends the instance (Wasm); both are logged.
 //! Nothing in a handler may block: what takes time is asked for, and comes back as a later event.
+
+/// The example of `plugins/README.md`, compiled as this crate's own is.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
 
 mod error;
 mod host;

@@ -71,13 +71,13 @@ impl Context {
     }
 
     /// `zp_emit`.
-    pub(crate) fn emit(&mut self, bytes: &[u8]) -> Done {
+    pub(crate) fn emit(&mut self, bytes: Vec<u8>) -> Done {
         self.working()?;
         if self.kinds & (1 << KIND_DISCOVERY) == 0 {
             let text = "only a discovery plugin tells of nodes";
             return Err(self.refuse("kind", PluginStatus::Unsupported, text));
         }
-        self.check_size(bytes)?;
+        self.check_size(&bytes)?;
         match Answer::check(bytes, self.setting.limits.nodes, self.revision) {
             Ok(answer) => {
                 let revision = answer.revision();
@@ -93,14 +93,14 @@ impl Context {
     }
 
     /// `zp_reply`.
-    pub(crate) fn reply(&mut self, token: u64, status: i32, bytes: &[u8]) -> Done {
+    pub(crate) fn reply(&mut self, token: u64, status: i32, bytes: Vec<u8>) -> Done {
         self.working()?;
-        self.check_size(bytes)?;
+        self.check_size(&bytes)?;
         if !self.questions.contains(&token) {
             let text = "a reply to no question, or the second to one";
             return Err(self.refuse("bad_token", PluginStatus::BadHandle, text));
         }
-        self.push(Effect::Reply { token, status, bytes: bytes.to_vec() })?;
+        self.push(Effect::Reply { token, status, bytes })?;
         self.questions.remove(&token);
         Ok(())
     }

@@ -34,6 +34,18 @@ type Datagram = (u64, SocketAddr, Vec<u8>);
 /// A task that ends with its owner.
 struct Task(JoinHandle<()>);
 
+impl Task {
+    /// Waits for its end, after which it holds nothing any more.
+    async fn end(mut self) {
+        self.0.abort();
+        if let Err(error) = (&mut self.0).await
+            && error.is_panic()
+        {
+            tracing::error!("a task of a plugin panicked");
+        }
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
@@ -163,11 +175,15 @@ impl Live {
         drop(self.jobs.send(Job::ForgetQuestion(token)).await);
     }
 
-    /// Ends what it has in the outside world. It may be started again.
-    pub fn silence(&mut self) {
+    /// Ends what it has in the outside world, so that another one may bind the same sockets. It may
+    /// be started again.
+    pub async fn silence(&mut self) {
         self.timers = Timers::default();
         self.requests.clear();
-        self.sockets.clear();
+        for (_, (socket, task)) in core::mem::take(&mut self.sockets) {
+            drop(socket);
+            task.end().await;
+        }
         self.gone.clear();
         self.parts = mpsc::channel(PLUGIN_QUEUE_MAX);
         self.datagrams = mpsc::channel(PLUGIN_QUEUE_MAX);
@@ -175,7 +191,7 @@ impl Live {
 
     /// Closes it; what it kept is kept already.
     pub async fn close(mut self) {
-        self.silence();
+        self.silence().await;
         let within = self.setting.limits.event;
         let closed = self.ask(within, |reply| Job::Close(within, reply)).await;
         if let Err(fault) = closed {
@@ -225,7 +241,10 @@ impl Live {
                 Effect::Cancel(token) => {
                     self.timers.cancel(token);
                     self.requests.remove(&token);
-                    self.sockets.remove(&token);
+                    if let Some((socket, task)) = self.sockets.remove(&token) {
+                        drop(socket);
+                        task.end().await;
+                    }
                 }
                 Effect::Http { token, request } => self.request(token, request),
                 Effect::Bind { token, address, grant } => self.bind(token, address, grant).await,

@@ -327,6 +327,6 @@ impl Manager {
         if let Err(why) = stopped {
             tracing::debug!(plugin = self.parts.setting.name, %why, "no reply to STOP");
         }
-        live.silence();
+        live.silence().await;
     }
 }

@@ -60,8 +60,8 @@ impl Answer {
     ///
     /// # Errors
     /// What is wrong with which node.
-    pub fn check(bytes: &[u8], nodes_max: u32, newer_than: u64) -> Result<Self, Rejected> {
-        let nodes = Nodes::read(bytes, nodes_max)?;
+    pub fn check(bytes: Vec<u8>, nodes_max: u32, newer_than: u64) -> Result<Self, Rejected> {
+        let nodes = Nodes::read(&bytes, nodes_max)?;
         if nodes.revision <= newer_than {
             let text = format!("revision {} after {newer_than}", nodes.revision);
             return Err(Rejected::new("stale", PluginStatus::Conflict, text));
@@ -80,7 +80,7 @@ impl Answer {
             let text = "a full answer removes by leaving out".to_owned();
             return Err(Rejected::new("malformed", PluginStatus::Invalid, text));
         }
-        Ok(Self { bytes: bytes.to_vec(), nodes_max })
+        Ok(Self { bytes, nodes_max })
     }
 
     /// What it says. It was checked, so nothing of it is missing.
@@ -179,7 +179,7 @@ mod tests {
 
     fn check(nodes: &[Node<'_>], removed: &[&str]) -> Result<Answer, Rejected> {
         let mode = if removed.is_empty() { Mode::Full } else { Mode::Delta };
-        Answer::check(&write_nodes(7, mode, nodes, removed), 100, 6)
+        Answer::check(write_nodes(7, mode, nodes, removed), 100, 6)
     }
 
     fn reason(nodes: &[Node<'_>]) -> &'static str {
@@ -243,9 +243,9 @@ mod tests {
     #[test]
     fn a_revision_that_goes_back_or_stands_still_is_stale() {
         let bytes = write_nodes(7, Mode::Full, &[], &[]);
-        assert!(Answer::check(&bytes, 100, 6).is_ok());
+        assert!(Answer::check(bytes.clone(), 100, 6).is_ok());
         for newer_than in [7, 8, u64::MAX] {
-            let wrong = Answer::check(&bytes, 100, newer_than).unwrap_err();
+            let wrong = Answer::check(bytes.clone(), 100, newer_than).unwrap_err();
             assert_eq!((wrong.reason, wrong.status), ("stale", PluginStatus::Conflict));
         }
     }

@@ -168,7 +168,7 @@ mod tests {
             let nodes: Vec<Node<'_>> = ids.split_whitespace().map(node).collect();
             let removed: Vec<&str> = removed.split_whitespace().collect();
             let bytes = write_nodes(self.revision, mode, &nodes, &removed);
-            let answer = Answer::check(&bytes, 1000, self.revision - 1).unwrap();
+            let answer = Answer::check(bytes, 1000, self.revision - 1).unwrap();
             self.roster.offer(&answer, Nanos(now))
         }
 

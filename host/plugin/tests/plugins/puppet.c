@@ -3,6 +3,7 @@
  * the arguments in the body and returns its status; kinds from 0xA00 on misbehave.  What a function
  * gives out is told with zp_set_error, so that a test can read it. */
 #if !defined(__wasm__)
+#include <pthread.h>
 #include <unistd.h>
 #endif
 #include "zepto_plugin.h"
@@ -103,6 +104,16 @@ static uint32_t recurse(uint32_t depth) {
   return recurse(depth + 1) + frame[0];
 }
 
+#if !ZP_WASM
+static int32_t thread_status;
+static void *call_from_a_thread(void *unused) {
+  (void)unused;
+  thread_status = zp_log(ctx, ZP_LOG_INFO, "from a thread", 13);
+  zp_wake(ctx); /* the only one that is allowed */
+  return 0;
+}
+#endif
+
 static int32_t misbehave(uint32_t kind, const arguments *x) {
   int32_t status = ZP_OK;
   switch (kind) {
@@ -137,6 +148,12 @@ static int32_t misbehave(uint32_t kind, const arguments *x) {
 #endif
 #if !ZP_WASM
     case 0xA0D: for (;;) pause(); /* hangs, without a core of its own */
+    case 0xA0E: {
+      pthread_t thread;
+      if (pthread_create(&thread, 0, call_from_a_thread, 0) != 0) return ZP_E_IO;
+      pthread_join(thread, 0);
+      return thread_status;
+    }
 #endif
     case 0xA0C: return (int32_t)(100 / (sink * 0 + (uint32_t)x->a));
     default: return ZP_E_UNSUPPORTED;

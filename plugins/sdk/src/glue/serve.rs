@@ -19,8 +19,17 @@ pub struct Slot<P>(Mutex<Instances<P>>);
 #[derive(Debug)]
 struct Instances<P> {
     next: i64,
-    /// The host's handle and the instance; away while it is called.
-    open: BTreeMap<i64, (u64, Option<P>)>,
+    open: BTreeMap<i64, Opened<P>>,
+}
+
+#[derive(Debug)]
+struct Opened<P> {
+    /// The host's handle.
+    ctx: u64,
+    /// What is granted, `CAP_*`.
+    granted: u64,
+    /// Away while it is called.
+    plugin: Option<P>,
 }
 
 impl<P> Default for Instances<P> {
@@ -53,8 +62,10 @@ impl<P: Plugin> Slot<P> {
     /// `zp_plugin_open_v1`.
     pub fn open(&self, ctx: u64, message: &[u8]) -> i64 {
         super::imports::log_panics(ctx);
-        let host = Host::new(ctx, Moment::default());
-        let opened = Open::read(message)
+        let open = Open::read(message);
+        let granted = open.as_ref().map_or(0, |open| open.granted_caps);
+        let host = Host::new(ctx, granted, Moment::default());
+        let opened = open
             .map_err(|malformed| Error::new(malformed.status(), malformed.to_string()))
             .and_then(|open| caught(|| P::open(&host, &open)));
         match opened {
@@ -62,7 +73,8 @@ impl<P: Plugin> Slot<P> {
                 let mut instances = self.lock();
                 instances.next += 1;
                 let handle = instances.next;
-                instances.open.insert(handle, (ctx, Some(plugin)));
+                let opened = Opened { ctx, granted, plugin: Some(plugin) };
+                instances.open.insert(handle, opened);
                 handle
             }
             Err(error) => {
@@ -76,11 +88,16 @@ impl<P: Plugin> Slot<P> {
     pub fn event(&self, instance: i64, message: &[u8]) -> i32 {
         let Ok(event) = Event::read(message) else { return PluginStatus::Invalid.code() };
         // Taken out, so that a panic leaves nothing half done behind: it is not put back then.
-        let taken = self.lock().open.get_mut(&instance).map(|(ctx, plugin)| (*ctx, plugin.take()));
-        let Some((ctx, plugin)) = taken else { return PluginStatus::BadHandle.code() };
+        let taken = self
+            .lock()
+            .open
+            .get_mut(&instance)
+            .map(|opened| (opened.ctx, opened.granted, opened.plugin.take()));
+        let Some((ctx, granted, plugin)) = taken else { return PluginStatus::BadHandle.code() };
         let Some(mut plugin) = plugin else { return PluginStatus::Panic.code() };
         let (mono_ns, wall_ns) = (event.mono_ns, event.wall_ns);
-        let host = Host::new(ctx, Moment { mono_ns, wall_ns, deadline_ns: event.deadline_ns });
+        let moment = Moment { mono_ns, wall_ns, deadline_ns: event.deadline_ns };
+        let host = Host::new(ctx, granted, moment);
         let handled = caught(|| handle(&mut plugin, &host, &event));
         let status = match handled {
             Ok(()) => PluginStatus::Ok,
@@ -92,16 +109,16 @@ impl<P: Plugin> Slot<P> {
             }
         };
         if status != PluginStatus::Panic
-            && let Some((_, place)) = self.lock().open.get_mut(&instance)
+            && let Some(opened) = self.lock().open.get_mut(&instance)
         {
-            *place = Some(plugin);
+            opened.plugin = Some(plugin);
         }
         status.code()
     }
 
     /// `zp_plugin_close_v1`.
     pub fn close(&self, instance: i64) -> i32 {
-        let Some((_, plugin)) = self.lock().open.remove(&instance) else {
+        let Some(Opened { plugin, .. }) = self.lock().open.remove(&instance) else {
             return PluginStatus::BadHandle.code();
         };
         let dropped = caught(|| {
