@@ -1,7 +1,11 @@
 //! The constants of the header, without their `ZP_` prefix, and all of them as data.
 
-/// Length of an id in the header's terms, and the magic of a descriptor.
+/// What a descriptor begins with.
 pub const MAGIC: [u8; 8] = *b"ZEPTOPLG";
+/// Bytes of the longest text id of a node, as the header says at `zp_node`.
+pub const NODE_ID_BYTES: usize = 128;
+/// Bytes of the longest host: what DNS allows.
+pub const HOST_BYTES: usize = 253;
 
 macro_rules! constants {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $value:expr, $c_name:literal;)*) => {

@@ -290,10 +290,6 @@ pub const PLUGIN_MESSAGE_BYTES_MAX: u64 = 64 << 20;
 pub const PLUGIN_NODES_DEFAULT: u32 = 10_000;
 /// Most nodes that an answer may be given.
 pub const PLUGIN_NODES_MAX: u32 = 1 << 20;
-/// Bytes of a discovered node's text id.
-pub const PLUGIN_NODE_ID_BYTES_MAX: usize = 128;
-/// Bytes of a discovered node's host name: what DNS allows.
-pub const PLUGIN_HOST_BYTES_MAX: usize = 253;
 /// Bytes of one log line of a plugin.
 pub const PLUGIN_LOG_BYTES_MAX: usize = 4 << 10;
 /// Log lines of a plugin in a second; the others are counted.

@@ -11,7 +11,8 @@ use zepto_core::limits::{
     PLUGIN_CONFIG_BYTES_MAX, PLUGIN_EVENT_MS_DEFAULT, PLUGIN_EVENT_MS_MAX, PLUGIN_GRANTS_MAX,
     PLUGIN_MEMORY_DEFAULT, PLUGIN_MEMORY_MAX, PLUGIN_MEMORY_MIN, PLUGIN_MESSAGE_BYTES_DEFAULT,
     PLUGIN_MESSAGE_BYTES_MAX, PLUGIN_NAME_BYTES_MAX, PLUGIN_NODES_DEFAULT, PLUGIN_NODES_MAX,
-    PLUGIN_RESTART_MS_MAX, PLUGIN_RESTART_MS_MIN, PLUGIN_RESTART_WINDOW_MS, PLUGIN_RESTARTS_MAX,
+    PLUGIN_OPEN_MS, PLUGIN_RESTART_MS_MAX, PLUGIN_RESTART_MS_MIN, PLUGIN_RESTART_WINDOW_MS,
+    PLUGIN_RESTARTS_MAX,
 };
 use zepto_core::size::Size;
 
@@ -117,6 +118,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Time to open an instance, or to hand over its state: no less than for an event.
+    pub fn open(&self) -> Duration {
+        Duration::from_millis(PLUGIN_OPEN_MS).max(self.event)
+    }
+
     fn check(&self) -> Result<(), String> {
         let within = |key: &str, value: u64, least: u64, most: u64, unit: &str| {
             let holds = (least..=most).contains(&value);

@@ -19,7 +19,6 @@ pub mod context;
 pub mod error;
 pub mod file;
 pub mod grant;
-mod host_name;
 pub mod http;
 pub mod instance;
 pub mod kv;

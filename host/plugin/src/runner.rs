@@ -1,6 +1,7 @@
 //! One instance and the events it gets, without threads and without I/O: what tests, replays and
 //! benches call, and what a plugin's thread calls.
 
+use crate::config::Limits;
 use crate::context::{Context, Effect, Setting};
 use crate::error::LoadError;
 use crate::instance::{Fault, Instance};
@@ -12,7 +13,6 @@ use zepto_abi::plugin::{
     ABI_MINOR, EV_CONFIG, EV_DISC_RESYNC, EV_EXPORT_STATE, EV_HEALTH, EV_HTTP, EV_IMPORT_STATE,
     EV_START, EV_STOP, EV_TIMER, EV_UDP, EV_WAKE, PluginStatus,
 };
-use zepto_core::limits::PLUGIN_OPEN_MS;
 use zepto_message::{Datagram, Event, Open, Response};
 
 use crate::http::Part;
@@ -129,11 +129,10 @@ impl Delivery {
     }
 
     /// Time that the instance has for it.
-    pub fn within(&self, event: Duration) -> Duration {
-        let open = Duration::from_millis(PLUGIN_OPEN_MS);
+    pub fn within(&self, limits: &Limits) -> Duration {
         match self.kind {
-            EV_IMPORT_STATE | EV_EXPORT_STATE | EV_CONFIG | EV_STOP => open.max(event),
-            _ => event,
+            EV_IMPORT_STATE | EV_EXPORT_STATE | EV_CONFIG | EV_STOP => limits.open(),
+            _ => limits.event,
         }
     }
 }
@@ -210,8 +209,7 @@ impl Runner {
             seeds: opening.seeds.iter().map(String::as_str).collect(),
         };
         let begun = setting.env.now();
-        let within = Duration::from_millis(PLUGIN_OPEN_MS).max(limits.event);
-        let opened = self.instance.open(&message.write(), within);
+        let opened = self.instance.open(&message.write(), limits.open());
         let handle = opened.map_err(|fault| LoadError::Open(fault.to_string()))?;
         if handle < 0 {
             let status = i32::try_from(handle).ok().and_then(PluginStatus::from_code);
@@ -241,7 +239,7 @@ impl Runner {
         }
         // Beyond the limit of questions, it is told without being asked.
         let question = if delivery.is_question { context.ask() } else { None };
-        let within = delivery.within(limits.event);
+        let within = delivery.within(&limits);
         let now = env.now().0;
         self.seq += 1;
         let event = Event {

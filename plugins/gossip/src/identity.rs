@@ -6,12 +6,8 @@ use core::net::{IpAddr, SocketAddr};
 use foca::Identity;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
-
-/// Bytes of the longest text id, and of the longest host, that the node takes.
-const ID_BYTES_MAX: usize = 128;
-const HOST_BYTES_MAX: usize = 253;
-/// Bytes of one label of a DNS name.
-const LABEL_BYTES_MAX: usize = 63;
+use zepto_sdk::abi::{HOST_BYTES, NODE_ID_BYTES};
+use zepto_sdk::{is_host, is_node_id};
 
 /// Bytes of memory that are reckoned for a member, and for each byte of its texts. It is in the
 /// table, among the news for others, and in an answer, and tables grow by doubling.
@@ -105,7 +101,7 @@ impl Peer {
     }
 
     /// Bytes of memory that a member needs, at most.
-    pub const COST_MAX: u64 = MEMBER_BYTES + TEXT_COPIES * (ID_BYTES_MAX + HOST_BYTES_MAX) as u64;
+    pub const COST_MAX: u64 = MEMBER_BYTES + TEXT_COPIES * (NODE_ID_BYTES + HOST_BYTES) as u64;
 
     /// Bytes of memory that it needs as a member.
     pub fn cost(&self) -> u64 {
@@ -125,9 +121,7 @@ impl Peer {
     /// Whether the node takes it in an answer: it refuses the whole answer for one that it does
     /// not, and anyone who reaches the socket can make one up.
     pub fn is_sound(&self) -> bool {
-        let id = self.id.as_str();
-        let is_id = (1..=ID_BYTES_MAX).contains(&id.len())
-            && !id.contains(|c: char| c.is_control() || c.is_whitespace());
+        let is_id = is_node_id(self.id.as_str());
         let host = self.host.as_str();
         is_id && is_reachable(self.gossip) && self.port != 0 && (host.is_empty() || is_host(host))
     }
@@ -138,23 +132,6 @@ pub fn is_reachable(address: SocketAddr) -> bool {
     let ip = address.ip();
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
     address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
-}
-
-/// An IP address or a DNS name, as the node tells them apart.
-fn is_host(host: &str) -> bool {
-    if host.len() <= HOST_BYTES_MAX && host.parse::<IpAddr>().is_ok() {
-        return true;
-    }
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let label = |label: &str| {
-        (1..=LABEL_BYTES_MAX).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    (1..=HOST_BYTES_MAX).contains(&name.len())
-        && name.contains(|c: char| c.is_ascii_alphabetic())
-        && name.split('.').all(label)
 }
 
 impl Identity for Peer {
@@ -199,7 +176,7 @@ mod tests {
     #[test]
     fn what_the_node_would_refuse_is_not_sound() {
         assert!(peer("a").is_sound() && peer("ä.b_c").is_sound());
-        for id in ["", "a b", "a\u{1b}[0m", &"x".repeat(ID_BYTES_MAX + 1)] {
+        for id in ["", "a b", "a\u{1b}[0m", &"x".repeat(NODE_ID_BYTES + 1)] {
             assert!(!peer(id).is_sound(), "{id:?}");
         }
         for host in ["a.example", "fd00::1", "localhost", "10.0.0.1", ""] {

@@ -1,14 +1,10 @@
 //! One node as an object told of it, packed into one allocation: there may be ten thousand.
 
 use std::net::IpAddr;
-use zepto_sdk::Node;
+use zepto_sdk::{Node, is_dns_name, is_node_id};
 
 /// What the host takes; one node beyond it would have the whole answer refused.
-const ID_BYTES_MAX: usize = 128;
-const HOST_BYTES_MAX: usize = 253;
 const META_BYTES_MAX: usize = 4096;
-/// Bytes of a label of a DNS name.
-const LABEL_BYTES_MAX: usize = 63;
 /// Bytes of memory that a member takes beyond its texts.
 const OVERHEAD_BYTES: usize = 32;
 
@@ -35,8 +31,8 @@ impl Member {
     /// A node with the first of the ids that may be one; nothing when its address is none.
     pub fn new(ids: [&str; 2], host: &str, port: u16, (zone, uid): (&str, &str)) -> Option<Self> {
         let family = family(host)?;
-        let id = ids.into_iter().find(|id| is_id(id)).unwrap_or(host);
-        if !is_id(id) || port == 0 {
+        let id = ids.into_iter().find(|id| is_node_id(id)).unwrap_or(host);
+        if !is_node_id(id) || port == 0 {
             return None;
         }
         let mut text = [id, host].concat();
@@ -99,11 +95,6 @@ fn meta(zone: &str, uid: &str) -> String {
     meta
 }
 
-fn is_id(id: &str) -> bool {
-    let length = (1..=ID_BYTES_MAX).contains(&id.len());
-    length && !id.contains(|c: char| c.is_control() || c.is_whitespace())
-}
-
 /// Nothing when it is neither an address nor a name.
 fn family(host: &str) -> Option<Family> {
     match host.parse() {
@@ -111,17 +102,7 @@ fn family(host: &str) -> Option<Family> {
         Ok(IpAddr::V6(_)) => return Some(Family::V6),
         Err(_) => {}
     }
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let label = |label: &str| {
-        (1..=LABEL_BYTES_MAX).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let is_name = name.len() <= HOST_BYTES_MAX
-        && name.contains(|c: char| c.is_ascii_alphabetic())
-        && name.split('.').all(label);
-    is_name.then_some(Family::Name)
+    is_dns_name(host).then_some(Family::Name)
 }
 
 #[cfg(test)]
@@ -134,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_id_is_the_first_that_may_be_one() {
-        let long = "x".repeat(ID_BYTES_MAX + 1);
+        let long = "x".repeat(zepto_sdk::abi::NODE_ID_BYTES + 1);
         for (ids, id) in [
             (["zepto-0", "host"], "zepto-0"),
             (["", "host"], "host"),

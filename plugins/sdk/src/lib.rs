@@ -44,5 +44,5 @@ pub use zepto_abi::plugin as abi;
 pub use zepto_abi::plugin::PluginStatus as Status;
 pub use zepto_message::{
     Datagram, Mode, Move, Node, NodeLoad, Open, Partition, Plan, PlanRequest, Request, Response,
-    Snap,
+    Snap, is_dns_name, is_host, is_node_id,
 };

@@ -1,12 +1,12 @@
 //! Which requests a plugin may have made, decided on the parsed URL: method, scheme, host, port and
 //! path. And which addresses a name must not lead to.
 
-use crate::host_name::is_host;
 use core::fmt;
 use core::str::FromStr;
 use hyper::Uri;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use zepto_message::is_host;
 
 /// Methods that may be granted.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];

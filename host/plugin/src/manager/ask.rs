@@ -30,48 +30,28 @@ pub enum NoReply {
 pub(super) type Reply = oneshot::Sender<Result<Vec<u8>, NoReply>>;
 
 impl Manager {
-    /// Asks a question; the reply may come with a later event.
+    /// Asks a question; the reply may come with a later event. Whoever asked may have given up.
     pub(super) async fn ask(&mut self, delivery: Delivery, reply: Reply) {
-        if self.live.is_none() {
-            drop(reply.send(Err(NoReply::Down)));
-            return;
-        }
-        // The handler may reply before it returns: then the answer is among its effects.
-        let (inner, answer) = oneshot::channel();
-        let Some(token) = self.deliver_asking(delivery, inner).await else {
-            drop(reply.send(Err(NoReply::Down)));
-            return;
-        };
-        if self.questions.contains_key(&token) {
-            self.questions.entry(token).and_modify(|(_, waiting)| *waiting = reply);
-            return;
-        }
-        drop(reply.send(answer.await.unwrap_or(Err(NoReply::Down))));
-    }
-
-    /// Delivers a question, with someone who waits for its reply already.
-    async fn deliver_asking(&mut self, delivery: Delivery, reply: Reply) -> Option<u64> {
-        let live = self.live.as_mut()?;
-        match live.deliver(delivery).await {
-            Ok(outcome) => {
-                let token = outcome.question?;
-                let status = outcome.status.unwrap_or_default();
-                let due = Nanos(self.env.now().0 + PLUGIN_REPLY_MS * MS);
-                self.questions.insert(token, (due, reply));
-                self.take(outcome).await;
-                if status < 0
-                    && let Some((_, reply)) = self.questions.remove(&token)
-                {
-                    // It says at once that it has no answer.
-                    self.forget(token).await;
-                    drop(reply.send(Err(self.refused(status).await)));
-                }
-                Some(token)
-            }
+        let Some(live) = &mut self.live else { return drop(reply.send(Err(NoReply::Down))) };
+        let outcome = match live.deliver(delivery).await {
+            Ok(outcome) => outcome,
             Err(fault) => {
                 self.fault(&fault).await;
-                None
+                return drop(reply.send(Err(NoReply::Down)));
             }
+        };
+        let Some(token) = outcome.question else { return drop(reply.send(Err(NoReply::Down))) };
+        let status = outcome.status.unwrap_or_default();
+        let due = Nanos(self.env.now().0 + PLUGIN_REPLY_MS * MS);
+        // Before what the handler asked for is done: it may have replied already.
+        self.questions.insert(token, (due, reply));
+        self.take(outcome).await;
+        if status < 0
+            && let Some((_, reply)) = self.questions.remove(&token)
+        {
+            // It says at once that it has no answer.
+            self.forget(token).await;
+            drop(reply.send(Err(self.refused(status).await)));
         }
     }
 
@@ -95,13 +75,12 @@ impl Manager {
 
     /// Why a plugin said no: its own words, if it has any.
     pub(super) async fn refused(&self, status: i32) -> NoReply {
-        let text = PluginStatus::from_code(status).map_or("an unknown status", PluginStatus::text);
         let tally = match &self.live {
             Some(live) => live.tally().await,
             None => None,
         };
         let own = tally.map(|tally| tally.error).filter(|error| !error.is_empty());
-        NoReply::Refused(own.unwrap_or_else(|| text.to_owned()))
+        own.map_or_else(|| status_of(status), NoReply::Refused)
     }
 }
 

@@ -32,10 +32,9 @@ impl Manager {
                 };
                 tracing::warn!(plugin = name, removes, known, "answer held {wants}");
                 self.report.send_modify(|report| report.held += 1);
-                self.resync_at = Some(Nanos(now.0.max(held.since.0 + PLUGIN_HOLD_MS * MS) + MS));
-                if held.wants_operator {
-                    self.resync_at = None;
-                }
+                // To be repeated once it has been held long enough, where that is enough.
+                let repeat = Nanos(now.0.max(held.since.0 + PLUGIN_HOLD_MS * MS) + MS);
+                self.resync_at = (!held.wants_operator).then_some(repeat);
                 self.publish();
                 self.roll_back("its answer removes too many nodes").await;
             }
@@ -52,11 +51,7 @@ impl Manager {
         let others: Vec<Discovered> = roster.others().cloned().collect();
         let discovery = DiscoveryReport { nodes: others.len(), answered: roster.answered(), held };
         self.report.send_modify(|report| report.discovery = Some(discovery));
-        self.nodes.send_if_modified(|nodes| {
-            let is_new = **nodes != others || roster.answered().is_some();
-            *nodes = Arc::new(others);
-            is_new
-        });
+        self.nodes.send_replace(Arc::new(others));
     }
 
     /// An operator says that what is held is right.

@@ -23,9 +23,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zepto_core::env::Env;
-use zepto_core::limits::{
-    PLUGIN_HUNG_AFTER_MS, PLUGIN_OPEN_MS, PLUGIN_QUEUE_MAX, PLUGIN_UDP_BYTES_MAX,
-};
+use zepto_core::limits::{PLUGIN_HUNG_AFTER_MS, PLUGIN_QUEUE_MAX, PLUGIN_UDP_BYTES_MAX};
 
 type Queue<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
 /// A datagram: the socket's token, the sender, the bytes.
@@ -122,7 +120,7 @@ impl Live {
             dropped: Arc::default(),
             setting,
         };
-        let within = Duration::from_millis(PLUGIN_OPEN_MS).max(live.setting.limits.event);
+        let within = live.setting.limits.open();
         let opening = opening.clone();
         let opened = live.ask(within, |reply| Job::Open(opening, reply)).await;
         let done = opened.map_err(|fault| LoadError::Open(fault.to_string()))??;
@@ -154,7 +152,7 @@ impl Live {
 
     /// Delivers an event, and does what the handler asked for.
     pub async fn deliver(&mut self, delivery: Delivery) -> Result<Outcome, Fault> {
-        let within = delivery.within(self.setting.limits.event);
+        let within = delivery.within(&self.setting.limits);
         let done = self.ask(within, |reply| Job::Deliver(delivery, reply)).await??;
         Ok(self.carry_out(done).await)
     }

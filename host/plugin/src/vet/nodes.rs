@@ -1,11 +1,9 @@
 //! A discovery plugin's answer: every node in it is one that a cluster could have.
 
 use super::Rejected;
-use crate::host_name::is_host;
 use serde::de::IgnoredAny;
-use zepto_abi::plugin::{NODE_DEAD, PluginStatus};
-use zepto_core::limits::PLUGIN_NODE_ID_BYTES_MAX;
-use zepto_message::{Mode, Node, Nodes};
+use zepto_abi::plugin::{NODE_DEAD, NODE_ID_BYTES, PluginStatus};
+use zepto_message::{Mode, Node, Nodes, is_host, is_node_id};
 
 /// Bytes of what a plugin says of a node beyond its address.
 const META_BYTES_MAX: usize = 4096;
@@ -150,10 +148,9 @@ fn check_node(node: &Node<'_>) -> Result<(), Rejected> {
 }
 
 fn check_id(id: &str) -> Result<(), Rejected> {
-    let length = (1..=PLUGIN_NODE_ID_BYTES_MAX).contains(&id.len());
-    if !length || id.contains(|c: char| c.is_control() || c.is_whitespace()) {
+    if !is_node_id(id) {
         let text = format!(
-            "id {:?} has {} bytes; 1 to {PLUGIN_NODE_ID_BYTES_MAX}, no white space, no control \
+            "id {:?} has {} bytes; 1 to {NODE_ID_BYTES}, no white space, no control \
              characters",
             clip(id),
             id.len()
@@ -205,7 +202,7 @@ mod tests {
     #[test]
     fn one_bad_node_refuses_the_whole_answer() {
         let good = node("a", "10.0.0.1");
-        let long = "x".repeat(PLUGIN_NODE_ID_BYTES_MAX + 1);
+        let long = "x".repeat(NODE_ID_BYTES + 1);
         for id in ["", "a b", "a\0b", "a\u{1b}[31m", &long] {
             assert_eq!(reason(&[good, node(id, "10.0.0.2")]), "id", "{id:?}");
         }

@@ -13,29 +13,12 @@ macro_rules! table {
             major: u16,
             minor: u16,
             $(pub(super) $name: Option<unsafe extern "C" fn(u64 $(, $type)*) -> i32>,)*
+            wake: Option<unsafe extern "C" fn(u64) -> i32>,
         }
     };
 }
 
-table! {
-    log(level: u32, p: *const u8, n: u32);
-    set_error(code: i32, p: *const u8, n: u32);
-    info(what: u32, buffer: *mut u8, capacity: u32, len: *mut u32);
-    clock(id: u32, out: *mut u64);
-    random(buffer: *mut u8, n: u32);
-    timer(id: u64, delay_ns: u64, period_ns: u64);
-    cancel(token: u64);
-    emit(p: *const u8, n: u32);
-    reply(token: u64, status: i32, p: *const u8, n: u32);
-    http(p: *const u8, n: u32, out: *mut u64);
-    udp_bind(p: *const u8, n: u32, out: *mut u64);
-    udp_send(socket: u64, to: *const u8, to_n: u32, p: *const u8, n: u32);
-    kv_get(k: *const u8, kn: u32, buffer: *mut u8, capacity: u32, len: *mut u32);
-    kv_put(k: *const u8, kn: u32, v: *const u8, vn: u32);
-    kv_del(k: *const u8, kn: u32);
-    metric(kind: u32, p: *const u8, n: u32, value: i64);
-    wake();
-}
+host_functions!(table);
 
 /// What every version of the table begins with.
 #[repr(C)]

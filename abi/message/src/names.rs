@@ -1,28 +1,38 @@
-//! What may stand where a host is named.
+//! What may stand where a node or a host is named: the same for the host, which refuses an answer
+//! with anything else in it, and for plugins, which so know before they give one.
 
+use core::net::IpAddr;
 use core::str::FromStr;
-use std::net::IpAddr;
-use zepto_core::limits::PLUGIN_HOST_BYTES_MAX;
+use zepto_abi::plugin::{HOST_BYTES, NODE_ID_BYTES};
 
 /// Bytes of one label of a DNS name (RFC 1035, 2.3.4).
-const LABEL_BYTES_MAX: usize = 63;
+const LABEL_BYTES: usize = 63;
+
+/// Whether it is a node's text id: neither empty nor too long, no white space, no control
+/// characters.
+pub fn is_node_id(id: &str) -> bool {
+    let length = (1..=NODE_ID_BYTES).contains(&id.len());
+    length && !id.contains(|c: char| c.is_control() || c.is_whitespace())
+}
 
 /// Whether it is an IP address, without brackets, or a DNS name.
-pub(crate) fn is_host(host: &str) -> bool {
+pub fn is_host(host: &str) -> bool {
     // Most are addresses that begin with a digit, or hold a colon.
     let may_be_address = host.contains(':') || host.starts_with(|c: char| c.is_ascii_digit());
-    if may_be_address && IpAddr::from_str(host).is_ok() {
-        return true;
-    }
+    (may_be_address && IpAddr::from_str(host).is_ok()) || is_dns_name(host)
+}
+
+/// Whether it is a DNS name, with or without a dot at its end. A name of digits and dots alone is
+/// an address that went wrong.
+pub fn is_dns_name(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let label = |label: &str| {
-        (1..=LABEL_BYTES_MAX).contains(&label.len())
+        (1..=LABEL_BYTES).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    // A name of digits and dots alone is an address that went wrong.
-    (1..=PLUGIN_HOST_BYTES_MAX).contains(&name.len())
+    name.len() <= HOST_BYTES
         && name.contains(|c: char| c.is_ascii_alphabetic())
         && name.split('.').all(label)
 }
