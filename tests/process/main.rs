@@ -7,6 +7,7 @@ mod answers;
 mod deaths;
 mod demo;
 mod failover;
+mod kubernetes;
 mod load;
 mod operator;
 mod plugins;

@@ -15,6 +15,7 @@ const ORDER: &[&str] = &[
     "zepto-gossip",
     "zepto-migrate-steady",
     "zepto-snapshot-veto",
+    "zepto-apiserver",
     "zepto-core",
     "zepto-store",
     "zepto-transport",

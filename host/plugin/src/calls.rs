@@ -5,6 +5,43 @@
 use crate::context::Context;
 use zepto_abi::plugin::PluginStatus;
 
+/// Gives a macro the list of the host's functions but `wake`: each with the arguments that follow
+/// the plugin's handle. An `Address` is as wide as the target's; `wide!` makes 64 bits of it.
+macro_rules! host_functions {
+    ($then:ident) => {
+        $then! {
+            log(level: u32, p: Address, n: u32)
+            set_error(status: i32, p: Address, n: u32)
+            info(what: u32, buffer: Address, capacity: u32, length: Address)
+            clock(id: u32, out: Address)
+            random(buffer: Address, n: u32)
+            timer(id: u64, delay_ns: u64, period_ns: u64)
+            cancel(token: u64)
+            emit(p: Address, n: u32)
+            reply(token: u64, status: i32, p: Address, n: u32)
+            http(p: Address, n: u32, out: Address)
+            udp_bind(p: Address, n: u32, out: Address)
+            udp_send(socket: u64, to: Address, to_n: u32, p: Address, n: u32)
+            kv_get(k: Address, kn: u32, buffer: Address, capacity: u32, length: Address)
+            kv_put(k: Address, kn: u32, v: Address, vn: u32)
+            kv_del(k: Address, kn: u32)
+            metric(kind: u32, p: Address, n: u32, value: i64)
+        }
+    };
+}
+pub(crate) use host_functions;
+
+/// An argument as the functions here take it.
+macro_rules! wide {
+    (Address $arg:ident) => {
+        $arg as u64
+    };
+    ($type:ident $arg:ident) => {
+        $arg
+    };
+}
+pub(crate) use wide;
+
 /// The memory of a plugin, as its addresses name it.
 pub trait Memory {
     /// A copy of `len` bytes from an address on; `None` when they are not all the plugin's.

@@ -10,7 +10,8 @@ mod flood;
 #[path = "gossip/node.rs"]
 mod node;
 
-use node::{Node, free_addresses, module};
+use common::{stock_library, stock_module};
+use node::{Node, free_addresses};
 use std::path::Path;
 use tokio::sync::oneshot;
 use zepto_plugin::file::PluginFile;
@@ -33,6 +34,20 @@ async fn three_nodes_find_each_other_through_the_first() {
     for node in nodes {
         node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_and_a_module_of_one_source_are_one_cluster() {
+    let Some(library) = stock_library("gossip") else { return };
+    let places = free_addresses(2);
+    let mut module = Node::open(0, 1, places[0], &[]).await;
+    let mut native = Node::open_as(library, 1, places[1], &places[..1]).await;
+    for node in [&mut module, &mut native] {
+        node.knows(&["n0@1", "n1@1"]).await;
+    }
+    native.stop().await;
+    module.knows(&["n0@1"]).await;
+    module.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +97,7 @@ async fn a_new_version_goes_on_where_the_one_before_was() {
         node.knows(&["n0@1", "n1@1", "n2@1", "n3@1", "n4@1"]).await;
     }
     // The same code with a section more, which makes it another file.
-    let bytes = [module().bytes.as_ref(), b"\0\x05\x04next"].concat();
+    let bytes = [stock_module("gossip").bytes.as_ref(), b"\0\x05\x04next"].concat();
     let next = PluginFile::of(Path::new("next.wasm"), bytes.into()).unwrap();
     let (reply, answer) = oneshot::channel();
     let reload = Command::Reload(Box::new(next), reply);

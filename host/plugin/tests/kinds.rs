@@ -4,9 +4,8 @@
 
 mod common;
 
-use common::{StillEnv, loader, setting};
+use common::{StillEnv, loader, setting, stock};
 use core::time::Duration;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use zepto_abi::plugin::{
@@ -17,29 +16,10 @@ use zepto_abi::plugin::{
 use zepto_message::{NodeLoad, Partition, Plan, PlanRequest, Snap};
 use zepto_plugin::config::Limits;
 use zepto_plugin::context::Effect;
-use zepto_plugin::file::{PluginFile, Target};
+use zepto_plugin::file::Target;
 use zepto_plugin::kv::Kv;
 use zepto_plugin::runner::{Delivery, Opening, Runner};
 use zepto_plugin::vet::{Question, vet_plan};
-
-/// The modules that are kept in the repository, and the libraries that were built with this test.
-fn files(name: &str) -> Vec<PathBuf> {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let module = top.join(format!("../../plugins/{name}/{name}.wasm"));
-    let program = std::env::current_exe().unwrap();
-    let profile = program.parent().and_then(Path::parent).unwrap();
-    let library = profile.join(format!("libzepto_{}.so", name.replace('-', "_")));
-    if library.exists() {
-        return vec![module, library];
-    }
-    let profile = profile.file_name().unwrap_or_default().to_string_lossy();
-    let profile = if profile == "debug" { "dev" } else { &profile };
-    println!(
-        "SKIPPED: the native half of {name}: build the plugins first (cargo build --profile \
-         {profile} -p zepto-{name})"
-    );
-    vec![module]
-}
 
 /// One delivery of a log, after a pause, and what came of it.
 struct Step {
@@ -63,10 +43,10 @@ fn replay(
     metrics: &[(&str, i64)],
 ) {
     let mut replayed = 0;
-    for (generation, path) in (0..).zip(files(name)) {
+    for (generation, file) in (0..).zip(stock(name)) {
         let env = Arc::new(StillEnv::default());
         let setting = setting(&["metric"], Limits::default(), &env);
-        let loaded = loader().load(&PluginFile::read(&path).unwrap(), &setting).unwrap();
+        let loaded = loader().load(&file, &setting).unwrap();
         assert_eq!(loaded.info.name, name);
         let mut runner = Runner::new(&loaded, setting, generation, Kv::default()).unwrap();
         runner.open(&Opening { config: config.into(), ..Opening::default() }).unwrap();
@@ -84,7 +64,7 @@ fn replay(
                 }
                 more => panic!("{more:?}"),
             };
-            assert_eq!(told, step.expected, "step {number} of {}", path.display());
+            assert_eq!(told, step.expected, "step {number} of {:?}", file.target);
         }
         for (metric, value) in metrics {
             assert_eq!(runner.tally().metrics.get(*metric), Some(value), "{metric}");
@@ -94,7 +74,7 @@ fn replay(
         replayed += 1;
     }
     println!("{name}: {} deliveries in {replayed} targets", log.len());
-    assert!(replayed == 2 || files(name).len() == 1);
+    assert!(replayed == stock(name).count());
 }
 
 /// Zone, used bytes, capacity, state and weight of each node.
@@ -239,10 +219,9 @@ fn a_configuration_that_is_wrong_is_refused_with_what_to_write() {
         ("snapshot-veto", r#"{"window": []}"#, "write {\"windows\": [{\"from\": \"08:00\""),
         ("snapshot-veto", r#"{"windows": [{"from": "8", "to": "9"}]}"#, "no time of day in UTC"),
     ] {
-        for path in files(name) {
+        for file in stock(name) {
             let env = Arc::new(StillEnv::default());
             let setting = setting(&[], Limits::default(), &env);
-            let file = PluginFile::read(&path).unwrap();
             assert!(matches!(file.target, Target::Wasm | Target::Native));
             let loaded = loader().load(&file, &setting).unwrap();
             let mut runner = Runner::new(&loaded, setting, 1, Kv::default()).unwrap();
@@ -255,12 +234,12 @@ fn a_configuration_that_is_wrong_is_refused_with_what_to_write() {
 
 #[test]
 fn a_large_cluster_is_planned_for_in_a_moment() {
-    for path in files("migrate-steady") {
+    for file in stock("migrate-steady") {
         let env = Arc::new(StillEnv::default());
         // The machine may be busy with other tests; how long it took is told, and not checked.
         let limits = Limits { event: Duration::from_secs(2), ..Limits::default() };
         let setting = setting(&[], limits, &env);
-        let loaded = loader().load(&PluginFile::read(&path).unwrap(), &setting).unwrap();
+        let loaded = loader().load(&file, &setting).unwrap();
         let mut runner = Runner::new(&loaded, setting, 1, Kv::default()).unwrap();
         runner.open(&Opening::default()).unwrap();
         let node = |at: u64| NodeLoad {

@@ -6,8 +6,9 @@ mod common;
 mod kubernetes;
 
 use core::time::Duration;
-use kubernetes::{Authority, Double, Mood, Node, Pod, Resource, Seen, Slice};
+use kubernetes::Node;
 use serde_json::json;
+use zepto_apiserver::{Authority, Double, Mood, Pod, Resource, Seen, Slice};
 
 const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.first";
 
@@ -74,6 +75,24 @@ async fn a_pod_that_comes_and_one_that_goes_are_told_by_the_watch() {
     double.put("zepto-x2x9k", pods(0..5));
     node.wait_others(&FOUR).await;
     assert_eq!((double.seen().len(), lists(&double.seen())), (2, 1), "one list, one watch");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_source_as_a_library_behaves_the_same() {
+    let Some(library) = common::stock_library("k8s") else { return };
+    let double = Double::start(TOKEN, &[("zepto-x2x9k", pods(0..5))]).await;
+    let pem = double.authority.pem.clone();
+    let mut node = Node::start_as(library, &double, &pem, TOKEN, &json!({})).await;
+    node.wait_others(&FOUR).await;
+    watches(&double, 1).await;
+    double.put("zepto-x2x9k", pods(0..6));
+    node.wait_others(&FIVE).await;
+    double.expire_watches();
+    watches(&double, 2).await;
+    double.put("zepto-x2x9k", pods(0..5));
+    node.wait_others(&FOUR).await;
+    assert_eq!(lists(&double.seen()), 2, "once more after 410");
     node.stop().await;
 }
 
@@ -367,7 +386,7 @@ async fn an_old_cluster_is_asked_for_endpoints() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_of_another_authority_gets_no_request() {
     let double = Double::start(TOKEN, &[("zepto-x2x9k", pods(0..5))]).await;
-    let node = Node::start_with(&double, &Authority::new().pem, TOKEN, &json!({})).await;
+    let node = Node::start_with(&double, &Authority::make().pem, TOKEN, &json!({})).await;
     double.wait_distrusted(2).await;
     assert!(double.seen().is_empty(), "least of all the token");
     assert!(node.others().is_empty());

@@ -37,10 +37,11 @@ impl Memory for Raw {
     }
 }
 
-type Pointer = *const c_void;
+/// An address of this process.
+type Address = *const c_void;
 
 macro_rules! table {
-    ($($name:ident($($arg:ident: $type:ty $(as $wide:ty)?),*))*) => {
+    ($($name:ident($($arg:ident: $type:ident),*))*) => {
         /// `zp_host_api`: its size and version, then the functions in the order of the header.
         #[repr(C)]
         pub(super) struct HostApi {
@@ -59,7 +60,7 @@ macro_rules! table {
             $($name: {
                 extern "C" fn $name(handle: u64 $(, $arg: $type)*) -> i32 {
                     guarded(|| current::with(handle, |context| {
-                        calls::$name(context, &mut Raw $(, $arg $(as $wide)?)*)
+                        calls::$name(context, &mut Raw $(, calls::wide!($type $arg))*)
                     }))
                 }
                 $name
@@ -75,27 +76,7 @@ macro_rules! table {
     };
 }
 
-table! {
-    log(level: u32, p: Pointer as u64, n: u32)
-    set_error(status: i32, p: Pointer as u64, n: u32)
-    info(what: u32, buffer: Pointer as u64, capacity: u32, length: Pointer as u64)
-    clock(id: u32, out: Pointer as u64)
-    random(buffer: Pointer as u64, n: u32)
-    timer(id: u64, delay_ns: u64, period_ns: u64)
-    cancel(token: u64)
-    emit(p: Pointer as u64, n: u32)
-    reply(token: u64, status: i32, p: Pointer as u64, n: u32)
-    http(p: Pointer as u64, n: u32, out: Pointer as u64)
-    udp_bind(p: Pointer as u64, n: u32, out: Pointer as u64)
-    udp_send(socket: u64, to: Pointer as u64, to_n: u32, p: Pointer as u64, n: u32)
-    kv_get(
-        k: Pointer as u64, kn: u32,
-        buffer: Pointer as u64, capacity: u32, length: Pointer as u64
-    )
-    kv_put(k: Pointer as u64, kn: u32, v: Pointer as u64, vn: u32)
-    kv_del(k: Pointer as u64, kn: u32)
-    metric(kind: u32, p: Pointer as u64, n: u32, value: i64)
-}
+calls::host_functions!(table);
 
 /// A panic of the host's must not leave through the plugin's code.
 fn guarded(call: impl FnOnce() -> i32) -> i32 {

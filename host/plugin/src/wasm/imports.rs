@@ -2,6 +2,7 @@
 
 use super::instance::State;
 use crate::calls::{self, Memory};
+use crate::context::Context;
 use crate::error::LoadError;
 use std::collections::BTreeSet;
 use wasmtime::{Caller, Engine, FuncType, Linker, Val, ValType};
@@ -25,50 +26,45 @@ impl Memory for Linear<'_> {
     }
 }
 
-macro_rules! link {
-    ($linker:ident: $($name:ident($($arg:ident: $type:ty $(as $wide:ty)?),*))*) => {$(
-        $linker.func_wrap(
-            IMPORT_MODULE,
-            stringify!($name),
-            |mut caller: Caller<'_, State>, handle: u64 $(, $arg: $type)*| -> i32 {
-                let Some(memory) = caller.data().memory() else {
-                    return PluginStatus::BadState.code();
-                };
-                let (memory, state) = memory.data_and_store_mut(&mut caller);
-                if handle != state.context.handle() {
-                    state.context.count_refusal("bad_handle");
-                    return PluginStatus::BadHandle.code();
-                }
-                calls::$name(&mut state.context, &mut Linear(memory) $(, $arg $(as $wide)?)*)
-            },
-        )
-        .map_err(|error| LoadError::System(error.to_string()))?;
-    )*};
-}
+/// An address of a module's memory.
+type Address = u32;
 
 /// A linker with all functions of this host.
 pub(super) fn linker(engine: &Engine) -> Result<Linker<State>, LoadError> {
     let mut linker = Linker::new(engine);
-    link! { linker:
-        log(level: u32, p: u32 as u64, n: u32)
-        set_error(status: i32, p: u32 as u64, n: u32)
-        info(what: u32, buffer: u32 as u64, capacity: u32, length: u32 as u64)
-        clock(id: u32, out: u32 as u64)
-        random(buffer: u32 as u64, n: u32)
-        timer(id: u64, delay_ns: u64, period_ns: u64)
-        cancel(token: u64)
-        emit(p: u32 as u64, n: u32)
-        reply(token: u64, status: i32, p: u32 as u64, n: u32)
-        http(p: u32 as u64, n: u32, out: u32 as u64)
-        udp_bind(p: u32 as u64, n: u32, out: u32 as u64)
-        udp_send(socket: u64, to: u32 as u64, to_n: u32, p: u32 as u64, n: u32)
-        kv_get(k: u32 as u64, kn: u32, buffer: u32 as u64, capacity: u32, length: u32 as u64)
-        kv_put(k: u32 as u64, kn: u32, v: u32 as u64, vn: u32)
-        kv_del(k: u32 as u64, kn: u32)
-        metric(kind: u32, p: u32 as u64, n: u32, value: i64)
-        wake()
+    macro_rules! link {
+        ($($name:ident($($arg:ident: $type:ident),*))*) => {$(
+            linker.func_wrap(
+                IMPORT_MODULE,
+                stringify!($name),
+                |mut caller: Caller<'_, State>, handle: u64 $(, $arg: $type)*| -> i32 {
+                    called(&mut caller, handle, |context, memory| {
+                        calls::$name(context, memory $(, calls::wide!($type $arg))*)
+                    })
+                },
+            )
+            .map_err(|error| LoadError::System(error.to_string()))?;
+        )*};
     }
+    calls::host_functions!(link);
+    // Of a module, only the thread that runs it can call.
+    link! { wake() }
     Ok(linker)
+}
+
+/// Makes a call of an instance's, if the handle that it names is its own.
+fn called(
+    caller: &mut Caller<'_, State>,
+    handle: u64,
+    call: impl FnOnce(&mut Context, &mut Linear<'_>) -> i32,
+) -> i32 {
+    let Some(memory) = caller.data().memory() else { return PluginStatus::BadState.code() };
+    let (memory, state) = memory.data_and_store_mut(caller);
+    if handle != state.context.handle() {
+        state.context.count_refusal("bad_handle");
+        return PluginStatus::BadHandle.code();
+    }
+    call(&mut state.context, &mut Linear(memory))
 }
 
 /// Adds functions that this host does not have: calling one says so.

@@ -22,6 +22,9 @@ const INBOX_BYTES: u32 = 4096;
 /// Messages are 8-aligned.
 const ALIGN: u32 = 8;
 
+/// Time for the functions that only make room or describe.
+const GLUE_WITHIN: Duration = Duration::from_millis(PLUGIN_OPEN_MS);
+
 /// What the store of an instance holds.
 pub(super) struct State {
     pub context: Context,
@@ -38,11 +41,17 @@ impl State {
 
 /// An instance of a Wasm plugin.
 pub struct WasmInstance {
-    store: Store<State>,
+    machine: Machine,
     memory: Memory,
     functions: Functions,
     inbox: (u32, u32),
     handle: i64,
+}
+
+/// What runs its code. Apart from the functions, so that a call borrows its function: a clone of
+/// one counts up and down in four places that all threads share.
+struct Machine {
+    store: Store<State>,
     ticker: Arc<Ticker>,
     is_dead: bool,
 }
@@ -96,19 +105,18 @@ impl WasmInstance {
         let memory = instance.get_memory(&mut store, "memory");
         let memory = memory.ok_or_else(|| LoadError::NotAPlugin("it has no memory".into()))?;
         store.data_mut().memory = Some(memory);
-        let ticker = Arc::clone(&module.ticker);
-        let (inbox, handle) = ((0, 0), -1);
-        Ok(Self { store, memory, functions, inbox, handle, ticker, is_dead: false })
+        let machine = Machine { store, ticker: Arc::clone(&module.ticker), is_dead: false };
+        Ok(Self { machine, memory, functions, inbox: (0, 0), handle: -1 })
     }
 
     /// The host's side of it.
     pub fn context(&mut self) -> &mut Context {
-        &mut self.store.data_mut().context
+        &mut self.machine.store.data_mut().context
     }
 
     /// Gives its host's side back.
     pub fn into_context(self) -> Context {
-        self.store.into_data().context
+        self.machine.store.into_data().context
     }
 
     /// Its descriptor.
@@ -116,11 +124,9 @@ impl WasmInstance {
     /// # Errors
     /// When it traps, or there is none where it says.
     pub fn info(&mut self) -> Result<Info, LoadError> {
-        let info = self.functions.info.clone();
-        let within = Duration::from_millis(PLUGIN_OPEN_MS);
-        let at = self.call(within, Phase::Idle, &info, ());
+        let at = self.machine.call(GLUE_WITHIN, Phase::Idle, &self.functions.info, ());
         let at = at.map_err(|fault| LoadError::Open(fault.to_string()))? as usize;
-        let bytes = self.memory.data(&self.store).get(at..).unwrap_or_default();
+        let bytes = self.memory.data(&self.machine.store).get(at..).unwrap_or_default();
         Info::read(bytes)
             .ok_or_else(|| LoadError::NotAPlugin("zp_plugin_info_v1 gives no descriptor".into()))
     }
@@ -131,9 +137,9 @@ impl WasmInstance {
     /// When it traps or is too slow.
     pub fn open(&mut self, message: &[u8], within: Duration) -> Result<i64, Fault> {
         let (at, len) = self.put(message)?;
-        let open = self.functions.open.clone();
-        let handle = self.context().handle();
-        self.handle = self.call(within, Phase::Working, &open, (handle, at, len))?;
+        let parameters = (self.context().handle(), at, len);
+        let open = &self.functions.open;
+        self.handle = self.machine.call(within, Phase::Working, open, parameters)?;
         Ok(self.handle)
     }
 
@@ -143,8 +149,8 @@ impl WasmInstance {
     /// When it traps or is too slow.
     pub fn event(&mut self, message: &[u8], within: Duration) -> Result<i32, Fault> {
         let (at, len) = self.put(message)?;
-        let event = self.functions.event.clone();
-        self.call(within, Phase::Working, &event, (self.handle, at, len))
+        let parameters = (self.handle, at, len);
+        self.machine.call(within, Phase::Working, &self.functions.event, parameters)
     }
 
     /// `close`; its status.
@@ -152,13 +158,12 @@ impl WasmInstance {
     /// # Errors
     /// When it traps or is too slow.
     pub fn close(&mut self, within: Duration) -> Result<i32, Fault> {
-        let close = self.functions.close.clone();
-        self.call(within, Phase::Closing, &close, self.handle)
+        self.machine.call(within, Phase::Closing, &self.functions.close, self.handle)
     }
 
     /// Bytes of its memory.
     pub fn memory_bytes(&self) -> usize {
-        self.memory.data_size(&self.store)
+        self.memory.data_size(&self.machine.store)
     }
 
     /// Copies a message into the inbox, which grows when it must.
@@ -168,29 +173,31 @@ impl WasmInstance {
         let (at, capacity) = self.inbox;
         if len > capacity {
             let capacity = len.max(INBOX_BYTES).checked_next_power_of_two().unwrap_or(len);
+            let Functions { alloc, free, .. } = &self.functions;
             if at != 0 {
-                let free = self.functions.free.clone();
-                self.call(GLUE_WITHIN, Phase::Idle, &free, self.inbox)?;
+                self.machine.call(GLUE_WITHIN, Phase::Idle, free, self.inbox)?;
             }
-            let alloc = self.functions.alloc.clone();
-            let at = self.call(GLUE_WITHIN, Phase::Idle, &alloc, capacity)?;
+            let at = self.machine.call(GLUE_WITHIN, Phase::Idle, alloc, capacity)?;
             self.inbox = (at, capacity);
         }
         let (at, capacity) = self.inbox;
         // On every use: nothing that a plugin said once is believed twice.
         let begin = at as usize;
-        let space = self.memory.data_mut(&mut self.store).get_mut(begin..begin + capacity as usize);
+        let memory = self.memory.data_mut(&mut self.machine.store);
+        let space = memory.get_mut(begin..begin + capacity as usize);
         match space.and_then(|space| space.get_mut(..message.len())) {
             Some(space) if at != 0 && at.is_multiple_of(ALIGN) => space.copy_from_slice(message),
             _ => {
-                self.is_dead = true;
+                self.machine.is_dead = true;
                 let text = format!("zp_alloc_v1 gave {at:#x} for {capacity} bytes");
                 return Err(Fault::new(FaultKind::Broken, text));
             }
         }
         Ok((at, len))
     }
+}
 
+impl Machine {
     fn call<P: WasmParams, R: WasmResults>(
         &mut self,
         within: Duration,
@@ -213,9 +220,6 @@ impl WasmInstance {
         })
     }
 }
-
-/// Time for the functions that only make room.
-const GLUE_WITHIN: Duration = Duration::from_millis(PLUGIN_OPEN_MS);
 
 fn fault_of(error: &wasmtime::Error) -> Fault {
     let kind = match error.downcast_ref::<Trap>() {

@@ -11,8 +11,8 @@ use wasmtime::Engine;
 const TICK: Duration = Duration::from_millis(1);
 /// Ticks without a call after which the clock sleeps.
 const AWAKE_TICKS: u32 = 50;
-/// Longest sleep, after which it looks whether it is still wanted.
-const SLEEP: Duration = Duration::from_millis(500);
+/// Longest sleep, after which it looks whether it is still wanted: a node that stops waits for it.
+const SLEEP: Duration = Duration::from_millis(100);
 
 /// The clock of one engine.
 pub struct Ticker {

@@ -156,6 +156,37 @@ pub fn build(source: &str, target: Target, defines: &[&str]) -> PathBuf {
     output
 }
 
+/// A module that is kept in the repository.
+pub fn stock_module(name: &str) -> PluginFile {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = top.join(format!("../../plugins/{name}/{name}.wasm"));
+    PluginFile::read(&path).unwrap_or_else(|error| {
+        panic!("{}: {error}; plugins/build.sh --write makes it", path.display())
+    })
+}
+
+/// The same source as a library that was built with this test program; says so where it was not.
+pub fn stock_library(name: &str) -> Option<PluginFile> {
+    let program = std::env::current_exe().unwrap();
+    let profile = program.parent().and_then(Path::parent).unwrap();
+    let library = profile.join(format!("libzepto_{}.so", name.replace('-', "_")));
+    if library.exists() {
+        return Some(PluginFile::read(&library).unwrap());
+    }
+    let profile = profile.file_name().unwrap_or_default().to_string_lossy();
+    let profile = if profile == "debug" { "dev" } else { &profile };
+    println!(
+        "SKIPPED: the native half of {name}: build the plugins first (cargo build --profile \
+         {profile} -p zepto-{name})"
+    );
+    None
+}
+
+/// Both, as far as they are there.
+pub fn stock(name: &str) -> impl Iterator<Item = PluginFile> {
+    core::iter::once(stock_module(name)).chain(stock_library(name))
+}
+
 /// Builds a module from text.
 pub fn module(text: &str) -> PluginFile {
     let bytes = wat::parse_str(text).unwrap();

@@ -1,7 +1,6 @@
 //! A node whose seeds do not answer, by a clock that stands still: what it says, asks and counts.
 
-use crate::common::{StillEnv, loader, setting};
-use crate::node::module;
+use crate::common::{StillEnv, loader, setting, stock_module};
 use core::time::Duration;
 use std::sync::Arc;
 use zepto_abi::plugin::{PluginStatus, TOKEN_BIT};
@@ -23,7 +22,7 @@ impl Alone {
     fn open(socket: &str, seeds: &[&str]) -> Self {
         let env = Arc::new(StillEnv::default());
         let setting = setting(&[socket, "random", "metric"], Limits::default(), &env);
-        let loaded = loader().load(&module(), &setting).unwrap();
+        let loaded = loader().load(&stock_module("gossip"), &setting).unwrap();
         let mut runner = Runner::new(&loaded, setting, 1, Kv::default()).unwrap();
         let seeds = seeds.iter().map(|seed| (*seed).to_owned()).collect();
         let address = "10.0.0.1:9000".into();

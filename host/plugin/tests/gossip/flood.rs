@@ -1,8 +1,7 @@
 //! As many members as there may be: they fit into the memory that a plugin has by default, and no
 //! datagram keeps it busy for long.
 
-use crate::common::{StillEnv, loader, setting};
-use crate::node::module;
+use crate::common::{StillEnv, loader, setting, stock_module};
 use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
@@ -64,7 +63,7 @@ fn flood(id_bytes: usize, host_bytes: usize) {
     // The machine may be busy with other tests; how long it took is told, and not checked.
     let limits = Limits { event: Duration::from_secs(2), ..Limits::default() };
     let setting = setting(&grants, limits, &env);
-    let loaded = loader().load(&module(), &setting).unwrap();
+    let loaded = loader().load(&stock_module("gossip"), &setting).unwrap();
     let mut runner = Runner::new(&loaded, setting, 1, Kv::new(1 << 20)).unwrap();
     let address = "10.0.0.1:9000".into();
     runner.open(&Opening { address, incarnation: 1, ..Opening::default() }).unwrap();

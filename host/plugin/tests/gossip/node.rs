@@ -1,17 +1,13 @@
 //! A node that is a plugin's manager and nothing else.
 
-use crate::common::loader;
+use crate::common::{RealEnv, loader, spawner, stock_module};
 use core::time::Duration;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use zepto_core::env::Env;
-use zepto_core::time::Nanos;
 use zepto_plugin::config::PluginConfig;
 use zepto_plugin::context::Setting;
 use zepto_plugin::file::PluginFile;
@@ -22,34 +18,11 @@ use zepto_plugin::vet::Discovered;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The module that is kept in the repository.
-pub fn module() -> PluginFile {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    PluginFile::read(&top.join("../../plugins/gossip/gossip.wasm")).unwrap()
-}
-
 /// Addresses that nobody uses, of this moment.
 pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
     let sockets: Vec<UdpSocket> =
         (0..count).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     sockets.iter().map(|socket| socket.local_addr().unwrap()).collect()
-}
-
-/// The time as it is.
-struct RealEnv(Instant);
-
-impl Env for RealEnv {
-    fn now(&self) -> Nanos {
-        Nanos(1 + self.0.elapsed().as_nanos() as u64)
-    }
-
-    fn wall_ns(&self) -> u64 {
-        1_700_000_000_000_000_000 + self.now().0
-    }
-
-    fn random(&self) -> u64 {
-        getrandom::u64().unwrap()
-    }
 }
 
 /// A manager that runs.
@@ -71,8 +44,29 @@ impl Node {
         Self::again(tempfile::tempdir().unwrap(), number, incarnation, place, seeds).await
     }
 
+    /// A node that runs the plugin as another file.
+    pub async fn open_as(
+        file: PluginFile,
+        number: usize,
+        place: SocketAddr,
+        seeds: &[SocketAddr],
+    ) -> Self {
+        Self::of(file, tempfile::tempdir().unwrap(), number, 1, place, seeds).await
+    }
+
     /// A node with the directory of a life before.
     pub async fn again(
+        directory: TempDir,
+        number: usize,
+        incarnation: u64,
+        place: SocketAddr,
+        seeds: &[SocketAddr],
+    ) -> Self {
+        Self::of(stock_module("gossip"), directory, number, incarnation, place, seeds).await
+    }
+
+    async fn of(
+        file: PluginFile,
         directory: TempDir,
         number: usize,
         incarnation: u64,
@@ -88,14 +82,12 @@ impl Node {
             config: serde_json::json!({ "bind": place, "seeds": seeds, "interval_ms": 100 }),
             ..PluginConfig::of("gossip".into(), "gossip.wasm".into())
         };
-        #[expect(clippy::disallowed_methods, reason = "the node crate's part, played by the test")]
-        let begun = Instant::now();
         let setting = Setting {
             name: "gossip".into(),
             node_id: id.clone(),
             grants: Arc::new(Grants::of(&grants)),
             limits: config.limits,
-            env: Arc::new(RealEnv(begun)),
+            env: RealEnv::new(),
             waker: Arc::new(|| {}),
         };
         let opening = Opening {
@@ -109,13 +101,11 @@ impl Node {
             setting,
             opening,
             loader: Arc::clone(loader()),
-            spawn: Arc::new(|name, work| {
-                std::thread::Builder::new().name(name).spawn(work).map(drop)
-            }),
+            spawn: spawner(),
             directory: directory.path().to_owned(),
             fail: watch::channel(None).0,
         };
-        let (manager, handle) = Manager::open(parts, module()).await.unwrap();
+        let (manager, handle) = Manager::open(parts, file).await.unwrap();
         Self { handle, id, directory, running: tokio::spawn(manager.run()) }
     }
 

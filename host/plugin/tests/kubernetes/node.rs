@@ -1,14 +1,14 @@
-//! The plugin as a node has it: its committed module, under a manager, with real time, real TLS and
-//! the limits that it has where nothing is said.
+//! The plugin as a node has it: under a manager, with real time, real TLS and the limits that it has
+//! where nothing is said.
 
-use super::double::{DEADLINE, Double};
-use crate::common::{RealEnv, loader, spawner};
+use crate::common::{RealEnv, loader, spawner, stock_module};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use zepto_apiserver::{DEADLINE, Double};
 use zepto_plugin::config::{Limits, PluginConfig};
 use zepto_plugin::context::Setting;
 use zepto_plugin::file::PluginFile;
@@ -16,16 +16,6 @@ use zepto_plugin::grant::{Grant, Grants};
 use zepto_plugin::manager::{Command, Handle, Manager, Parts, Report};
 use zepto_plugin::runner::{Delivery, Opening};
 use zepto_plugin::vet::Discovered;
-
-const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/k8s/k8s.wasm");
-
-/// The module that is committed beside its source.
-fn module() -> PluginFile {
-    let bytes = std::fs::read(MODULE).unwrap_or_else(|error| {
-        panic!("plugins/k8s/k8s.wasm: {error}; plugins/build.sh --write makes it")
-    });
-    PluginFile::of(Path::new("k8s.wasm"), bytes.into()).unwrap()
-}
 
 /// The plugin's configuration, with short pauses.
 fn configuration(double: &Double, more: &Value) -> String {
@@ -57,6 +47,17 @@ impl Node {
 
     /// One that trusts an authority and has a token; `more` is added to its configuration.
     pub async fn start_with(double: &Double, authority: &str, token: &str, more: &Value) -> Self {
+        Self::start_as(stock_module("k8s"), double, authority, token, more).await
+    }
+
+    /// The same with the plugin in another file.
+    pub async fn start_as(
+        file: PluginFile,
+        double: &Double,
+        authority: &str,
+        token: &str,
+        more: &Value,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (ca, origin) = (directory.path().join("ca.crt"), double.origin());
         std::fs::write(&ca, authority).unwrap();
@@ -89,7 +90,7 @@ impl Node {
             directory: directory.path().to_owned(),
             fail: watch::channel(None).0,
         };
-        let (manager, handle) = Manager::open(parts, module()).await.unwrap();
+        let (manager, handle) = Manager::open(parts, file).await.unwrap();
         Self { handle, directory, manager: tokio::spawn(manager.run()) }
     }
 

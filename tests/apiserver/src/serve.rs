@@ -1,8 +1,8 @@
 //! The double's wire: who it is, what there is, what it may do, and then lists and watches.
 
-use super::body::{Answer, Piece};
-use super::objects::{NAMESPACE, SERVICE, status};
-use super::store::{Change, Mood, Resource, Store, forbidden};
+use crate::body::{Answer, Piece};
+use crate::objects::{NAMESPACE, SERVICE, status};
+use crate::store::{Change, Mood, Resource, Store, forbidden};
 use core::convert::Infallible;
 use core::time::Duration;
 use hyper::body::Incoming;

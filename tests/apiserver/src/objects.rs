@@ -1,6 +1,7 @@
 //! Pods, and the objects of the API that tell of them, as an API server writes them.
 
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Where everything is.
 pub const NAMESPACE: &str = "trading";
@@ -74,17 +75,23 @@ impl Pod {
 pub struct Slice {
     pub service: &'static str,
     pub family: &'static str,
+    pub port: u16,
     pub pods: Vec<Pod>,
 }
 
 impl Slice {
     /// Of the nodes' service.
     pub fn of(pods: impl IntoIterator<Item = Pod>) -> Self {
-        Self { service: SERVICE, family: "IPv4", pods: pods.into_iter().collect() }
+        Self { service: SERVICE, family: "IPv4", port: 9000, pods: pods.into_iter().collect() }
     }
 
     pub fn ipv6(self) -> Self {
         Self { family: "IPv6", ..self }
+    }
+
+    /// With nodes at another port.
+    pub fn on(self, port: u16) -> Self {
+        Self { port, ..self }
     }
 
     pub fn of_service(self, service: &'static str) -> Self {
@@ -104,43 +111,48 @@ impl Slice {
             "addressType": self.family,
             // Go writes a list that was never made as null.
             "endpoints": if endpoints.is_empty() { Value::Null } else { endpoints.into() },
-            "ports": ports(),
+            "ports": ports(self.port),
         })
     }
 }
 
 /// The Endpoints object of the nodes' service, as an item of a list.
 pub fn endpoints<'a>(slices: impl Iterator<Item = &'a Slice>, version: u64) -> Value {
-    let pods: Vec<&Pod> = slices
-        .filter(|slice| slice.service == SERVICE && slice.family == "IPv4")
-        .flat_map(|slice| &slice.pods)
-        .filter(|pod| !pod.terminating)
-        .collect();
-    let of = |ready: bool| -> Vec<Value> {
-        pods.iter().filter(|pod| pod.ready == ready).map(|pod| pod.address()).collect()
-    };
-    let mut subset = json!({"ports": ports()});
-    // Empty lists are left out.
-    for (key, addresses) in [("addresses", of(true)), ("notReadyAddresses", of(false))] {
-        if !addresses.is_empty() {
-            subset[key] = addresses.into();
-        }
+    let mut by_port: BTreeMap<u16, Vec<&Pod>> = BTreeMap::new();
+    for slice in slices.filter(|slice| slice.service == SERVICE && slice.family == "IPv4") {
+        let pods = slice.pods.iter().filter(|pod| !pod.terminating);
+        by_port.entry(slice.port).or_default().extend(pods);
     }
+    by_port.retain(|_, pods| !pods.is_empty());
+    let subsets: Vec<Value> = by_port.iter().map(|(port, pods)| subset(*port, pods)).collect();
     let labels = json!({
         "endpoints.kubernetes.io/managed-by": "endpoint-controller",
         "service.kubernetes.io/headless": "",
     });
     let mut object = json!({"metadata": metadata(SERVICE, version, SERVICE, &labels, "v1")});
-    if !pods.is_empty() {
-        object["subsets"] = json!([subset]);
+    if !subsets.is_empty() {
+        object["subsets"] = subsets.into();
     }
     object
 }
 
-fn ports() -> Value {
+/// The addresses with one port, ready or not; empty lists are left out.
+fn subset(port: u16, pods: &[&Pod]) -> Value {
+    let mut subset = json!({"ports": ports(port)});
+    for (key, ready) in [("addresses", true), ("notReadyAddresses", false)] {
+        let these = pods.iter().filter(|pod| pod.ready == ready);
+        let addresses: Vec<Value> = these.map(|pod| pod.address()).collect();
+        if !addresses.is_empty() {
+            subset[key] = addresses.into();
+        }
+    }
+    subset
+}
+
+fn ports(port: u16) -> Value {
     json!([
-        {"name": "heartbeats", "port": 9000, "protocol": "UDP"},
-        {"name": "rpc", "port": 9000, "protocol": "TCP"},
+        {"name": "heartbeats", "port": port, "protocol": "UDP"},
+        {"name": "rpc", "port": port, "protocol": "TCP"},
     ])
 }
 

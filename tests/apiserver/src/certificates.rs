@@ -13,7 +13,8 @@ pub struct Authority {
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    /// One that nobody knew before.
+    pub fn make() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "kubernetes");

@@ -1,6 +1,6 @@
 //! What the double knows: objects, their history, and how it is to behave.
 
-use super::objects::{NAMESPACE, SERVICE, Slice, endpoints, status};
+use crate::objects::{NAMESPACE, SERVICE, Slice, endpoints, status};
 use core::time::Duration;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

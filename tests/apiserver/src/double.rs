@@ -1,10 +1,9 @@
-//! A Kubernetes API server that is none: it speaks the wire of one, over TLS, and misbehaves when
-//! it is told to.
+//! The double as a test holds it: what it knows and does is said here.
 
-use super::certificates::Authority;
-use super::objects::{Slice, status};
-use super::serve::{Order, Seen, Shared, accept};
-use super::store::{Resource, Store, error_line};
+use crate::certificates::Authority;
+use crate::objects::{Slice, status};
+use crate::serve::{Order, Seen, Shared, accept};
+use crate::store::{Resource, Store, error_line};
 use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,7 +24,7 @@ pub struct Double {
 impl Double {
     /// One that accepts a token and knows of these slices.
     pub async fn start(token: &str, slices: &[(&str, Slice)]) -> Self {
-        let authority = Authority::new();
+        let authority = Authority::make();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut store = Store::new(token);
