@@ -1,5 +1,6 @@
 //! `include/zepto_plugin.h` and `zepto_abi::plugin` say the same: every size, offset, constant and
-//! function, in C11 and C++17, for this machine, aarch64 and wasm32.
+//! function, in C11 and C++17, for this machine, aarch64 and wasm32. Its helpers read what is
+//! there, and nothing else.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -67,14 +68,33 @@ fn has(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok()
 }
 
-#[test]
-fn sizes_offsets_and_constants_are_those_of_the_header_in_every_compiler() {
-    let directory = std::env::temp_dir().join(format!("zepto-header-{}", std::process::id()));
+/// A directory of one test.
+fn workshop(name: &str) -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("zepto-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a directory");
-    let (c, cc) = (directory.join("header.c"), directory.join("header.cc"));
-    std::fs::write(&c, program()).expect("a file");
-    std::fs::write(&cc, program()).expect("a file");
-    let strict = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"];
+    directory
+}
+
+/// A compiler that warns of everything and finds the header.
+fn compiler(program: &str, flags: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(flags).args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"]);
+    command.arg(header().parent().expect("a directory above it"));
+    command
+}
+
+fn succeeds(command: &mut Command) {
+    let output = command.output().expect("a program");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+}
+
+/// Has every compiler that is there look at a source.
+fn compiles_everywhere(name: &str, source: &str) {
+    let directory = workshop(name);
+    let (c, cc) = (directory.join("source.c"), directory.join("source.cc"));
+    std::fs::write(&c, source).expect("a file");
+    std::fs::write(&cc, source).expect("a file");
     let freestanding = |target| vec!["-std=c11", "-ffreestanding", target];
     let compilers: [(&str, &Path, Vec<&str>); 7] = [
         ("gcc", &c, vec!["-std=c11"]),
@@ -85,17 +105,60 @@ fn sizes_offsets_and_constants_are_those_of_the_header_in_every_compiler() {
         ("clang", &c, freestanding("--target=aarch64-unknown-linux-gnu")),
         ("clang++", &cc, vec!["-std=c++17", "-ffreestanding", "--target=wasm32-unknown-unknown"]),
     ];
-    for (compiler, source, flags) in compilers {
-        if !has(compiler) {
-            println!("SKIPPED: the plugin header in {compiler} {flags:?}: it is not there");
+    for (program, source, flags) in compilers {
+        if !has(program) {
+            println!("SKIPPED: the plugin header in {program} {flags:?}: it is not there");
             continue;
         }
-        let include = header().parent().map(Path::to_owned).unwrap_or_default();
-        let mut command = Command::new(compiler);
-        command.args(&flags).args(strict).arg("-I").arg(include).arg(source);
-        let output = command.output().expect("a compiler");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command:?}: {errors}");
+        succeeds(compiler(program, &flags).arg("-fsyntax-only").arg(source));
+    }
+    std::fs::remove_dir_all(&directory).expect("a directory");
+}
+
+#[test]
+fn sizes_offsets_and_constants_are_those_of_the_header_in_every_compiler() {
+    compiles_everywhere("header", &program());
+}
+
+#[test]
+fn every_plugin_in_c_that_the_readme_shows_compiles_in_every_compiler() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/README.md");
+    let text = std::fs::read_to_string(readme).expect("the README");
+    let blocks: Vec<&str> =
+        text.split("```c\n").skip(1).filter_map(|behind| behind.split("```").next()).collect();
+    assert_eq!(blocks.len(), 2);
+    for (index, block) in blocks.into_iter().enumerate() {
+        compiles_everywhere(&format!("readme-{index}"), block);
+    }
+}
+
+/// The sanitizers see a byte that is read beyond a message; where they are not, the checks of the
+/// program itself are left.
+#[test]
+fn helpers_find_what_is_there_and_read_nothing_beyond_the_message() {
+    let directory = workshop("helpers");
+    let (nothing, program) = (directory.join("nothing.c"), directory.join("helpers"));
+    std::fs::write(&nothing, "int main(void) { return 0; }\n").expect("a file");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/helpers.c");
+    for (name, language, standard) in [("gcc", "c", "-std=c11"), ("g++", "c++", "-std=c++17")] {
+        if !has(name) {
+            println!("SKIPPED: the helpers of the plugin header in {name}: it is not there");
+            continue;
+        }
+        let build = |source: &Path, sanitizers: &[&str]| {
+            let mut command = compiler(name, &[standard, "-O1", "-g", "-x", language]);
+            command.args(sanitizers).arg(source).arg("-o").arg(&program);
+            command
+        };
+        let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+        let built = build(&nothing, &sanitizers).output().expect("a compiler");
+        if built.status.success() {
+            succeeds(&mut build(&source, &sanitizers));
+        } else {
+            println!("SKIPPED: the helpers of the plugin header with sanitizers: none for {name}");
+            succeeds(&mut build(&source, &[]));
+        }
+        succeeds(&mut Command::new(&program));
     }
     std::fs::remove_dir_all(&directory).expect("a directory");
 }

@@ -194,7 +194,8 @@ fn a_new_version_is_taken_by_command_and_by_signal_and_a_bad_one_changes_nothing
     assert_eq!(plugin(&node)["state"], "probation");
     run(["plugin", "reload", "no", &path, "--at", &node.address], SOON).code(1).says(&["own"]);
 
-    write(&file, &static_module(3));
+    // The file that was taken last is the one that is read again.
+    write(&other, &static_module(3));
     node.process.signal(Signal::HUP);
     let second = plugin(&node)["sha256"].clone();
     eventually("the file is read again", SOON, || {
@@ -202,6 +203,35 @@ fn a_new_version_is_taken_by_command_and_by_signal_and_a_bad_one_changes_nothing
         (seen != second && seen != first).then_some(())
     });
     run(["member", "confirm", "--at", &node.address], SOON).code(0);
+    node.stop(SOON).code(0);
+}
+
+#[test]
+fn another_configuration_is_read_by_signal_and_a_wrong_one_changes_nothing() {
+    let _watchdog = Watchdog::new(LONG);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("zepto.toml");
+    let configure = |text: &str| {
+        let text = format!("[[plugins]]\nfile = \"static.wasm\"\n{text}");
+        fs::write(&file, text).expect("a file");
+    };
+    let member = |id: &str, port| format!("{{ id = \"{id}\", address = \"127.0.0.1:{port}\" }}");
+    configure(&format!("config = {{ nodes = [{}] }}", member("a", 1)));
+    let path = file.to_string_lossy().into_owned();
+    let more = ["--config", path.as_str(), "--copies", "1"];
+    let node = Host::start("a", &directory.path().join("a"), &[], &more);
+    assert_eq!(plugin(&node)["nodes"], 0, "itself apart");
+
+    configure(&format!("config = {{ nodes = [{}, {}] }}", member("a", 1), member("b", 2)));
+    node.process.signal(Signal::HUP);
+    eventually("it knows of the other", SOON, || (plugin(&node)["nodes"] == 1).then_some(()));
+    configure("config = { nodes = 7 }");
+    node.process.signal(Signal::HUP);
+    node.process.wait_for("goes on with the configuration that it has", SOON);
+    configure("wrong = 1");
+    node.process.signal(Signal::HUP);
+    node.process.wait_for("nothing is read again", SOON);
+    assert_eq!(plugin(&node)["nodes"], 1);
     node.stop(SOON).code(0);
 }
 
@@ -274,4 +304,23 @@ fn a_file_is_checked_without_a_node() {
     let wasi = write(&directory.path().join("wasi.wasm"), &wat::parse_str(wasi).expect("a module"));
     let refused = run(["plugin", "check", &wasi.to_string_lossy(), "--json"], SOON).code(1);
     assert!(refused.stdout.contains("not for WASI"), "{}", refused.stdout);
+    // What it would want is judged as a node would, and its names are harmless.
+    let variant = |from: &str, to: &str| {
+        assert!(ENDLESS.contains(from), "{from}");
+        let bytes = wat::parse_str(ENDLESS.replace(from, to)).expect("a module");
+        write(&directory.path().join("variant.wasm"), &bytes).to_string_lossy().into_owned()
+    };
+    let future = variant(
+        "\\02\\00\\00\\00\")",
+        "\\02\\00\\00\\00\\00\\00\\00\\00\\00\\00\\00\\00\\00\\01\")",
+    );
+    run(["plugin", "check", &future], SOON).code(1).says(&["which this host does not have"]);
+    let large = variant("\"memory\") 2)", "\"memory\") 256)");
+    run(["plugin", "check", &large], SOON).code(1).says(&["exceeds memory limits"]);
+    run(["plugin", "check", &large, "--limit", "mem=32MiB"], SOON).code(0);
+    let rude = variant("\"zepto_host_v1\" \"timer\"", "\"zepto_host_v1\" \"\\1b]0;owned\\07\"");
+    let refused = run(["plugin", "check", &rude, "--json"], SOON).code(1);
+    for output in [&refused.stdout, &refused.stderr] {
+        assert!(!output.contains('\u{1b}'), "{output:?}");
+    }
 }

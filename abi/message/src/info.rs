@@ -1,5 +1,6 @@
 //! A plugin's descriptor: what it says of itself.
 
+use crate::names::is_hidden;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::mem::offset_of;
@@ -123,7 +124,7 @@ fn text<const N: usize>(bytes: &[u8; SIZE], at: usize) -> Option<String> {
     let padded: [u8; N] = array(bytes, at);
     let text = padded.split(|byte| *byte == 0).next().unwrap_or_default();
     let text = core::str::from_utf8(text).ok()?;
-    (!text.contains(char::is_control)).then(|| text.to_owned())
+    (!text.contains(is_hidden)).then(|| text.to_owned())
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ mod write;
 pub use event::Event;
 pub use http::{Request, Response};
 pub use info::Info;
-pub use names::{is_dns_name, is_host, is_node_id};
+pub use names::{is_dns_name, is_hidden, is_host, is_node_id};
 pub use nodes::{Mode, Node, Nodes, write_nodes};
 pub use open::Open;
 pub use plan::{Move, NodeLoad, Partition, Plan, PlanRequest};

@@ -8,11 +8,19 @@ use zepto_abi::plugin::{HOST_BYTES, NODE_ID_BYTES};
 /// Bytes of one label of a DNS name (RFC 1035, 2.3.4).
 const LABEL_BYTES: usize = 63;
 
-/// Whether it is a node's text id: neither empty nor too long, no white space, no control
-/// characters.
+/// Whether it is a node's text id: neither empty nor too long, no white space, nothing that
+/// [`is_hidden`].
 pub fn is_node_id(id: &str) -> bool {
     let length = (1..=NODE_ID_BYTES).contains(&id.len());
-    length && !id.contains(|c: char| c.is_control() || c.is_whitespace())
+    length && !id.contains(|c: char| is_hidden(c) || c.is_whitespace())
+}
+
+/// Characters that do something to a terminal instead of being shown: control characters, and those
+/// that change the order in which others are shown.
+pub fn is_hidden(c: char) -> bool {
+    let reorders =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    reorders || c.is_control()
 }
 
 /// Whether it is an IP address, without brackets, or a DNS name.

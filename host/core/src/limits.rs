@@ -302,6 +302,8 @@ pub const PLUGIN_RANDOM_BYTES_MAX: usize = 64 << 10;
 pub const PLUGIN_TIMERS_MAX: usize = 64;
 /// Shortest period of a timer that repeats.
 pub const PLUGIN_TIMER_PERIOD_MS_MIN: u64 = 10;
+/// Shortest time until a plugin's timer runs out; less is made this.
+pub const PLUGIN_TIMER_DELAY_MS_MIN: u64 = 1;
 /// Things that one call may ask for; more is refused as busy.
 pub const PLUGIN_EFFECTS_MAX: usize = 1024;
 /// Questions of the host that wait for one instance's reply.
@@ -310,6 +312,12 @@ pub const PLUGIN_QUESTIONS_MAX: usize = 64;
 pub const PLUGIN_HTTP_MAX: usize = 16;
 /// Bytes of an HTTP answer's body, unless the request says less.
 pub const PLUGIN_HTTP_BODY_BYTES_MAX: usize = 8 << 20;
+/// Bytes of an answer's body where the plugin says nothing.
+pub const PLUGIN_HTTP_BODY_BYTES_DEFAULT: usize = 1 << 20;
+/// Bytes of the names and values of a request's headers, all together.
+pub const PLUGIN_HTTP_HEADER_BYTES_MAX: usize = 64 << 10;
+/// Answers to a plugin's requests that wait for it; their senders wait then.
+pub const PLUGIN_HTTP_QUEUE_MAX: usize = 4;
 /// Bytes of one part of an answer that comes in parts.
 pub const PLUGIN_HTTP_PART_BYTES_MAX: usize = 64 << 10;
 /// Headers of an HTTP request or answer.
@@ -341,7 +349,7 @@ pub const PLUGIN_METRICS_MAX: usize = 256;
 /// Bytes of a metric's name.
 pub const PLUGIN_METRIC_NAME_BYTES_MAX: usize = 64;
 /// Bytes of the state that an instance hands to its successor.
-pub const PLUGIN_STATE_BYTES_MAX: usize = 4 << 20;
+pub const PLUGIN_STATE_BYTES_MAX: usize = 1 << 20;
 /// Share of the known nodes, in percent, that one answer may remove without being repeated.
 pub const PLUGIN_REMOVE_PERCENT_MAX: usize = 30;
 /// Time after which a removal of more is taken if it is repeated.
@@ -356,6 +364,10 @@ pub const PLUGIN_RESTARTS_MAX: usize = 5;
 pub const PLUGIN_RESTART_WINDOW_MS: u64 = 600_000;
 /// Time during which the version before a new one is kept open, to go back to.
 pub const PLUGIN_PROBATION_MS: u64 = 600_000;
+/// How long a plugin's file that failed is not tried again.
+pub const PLUGIN_QUARANTINE_MS: u64 = 600_000;
+/// Files in quarantine; beyond them the one that is longest there is tried again.
+pub const PLUGIN_QUARANTINE_MAX: usize = 64;
 
 const _: () = {
     assert!(
@@ -364,7 +376,8 @@ const _: () = {
     assert!(PLUGIN_STATE_BYTES_MAX as u64 <= PLUGIN_MESSAGE_BYTES_DEFAULT);
     assert!(PLUGIN_EVENT_MS_DEFAULT < PLUGIN_OPEN_MS && PLUGIN_OPEN_MS < PLUGIN_REPLY_MS);
     assert!(PLUGIN_RESTART_MS_MIN < PLUGIN_RESTART_MS_MAX);
-    assert!(PLUGIN_HTTP_PART_BYTES_MAX < PLUGIN_HTTP_BODY_BYTES_MAX);
+    assert!(PLUGIN_HTTP_PART_BYTES_MAX < PLUGIN_HTTP_BODY_BYTES_DEFAULT);
+    assert!(PLUGIN_HTTP_BODY_BYTES_DEFAULT < PLUGIN_HTTP_BODY_BYTES_MAX);
     assert!(LANE_SLOTS.is_power_of_two() && RPC_LANE_SLOTS.is_power_of_two());
     assert!(LANE_SLOTS_MAX >= LANE_SLOTS && LANE_SLOTS >= RPC_LANE_SLOTS);
     assert!((PUBLISH_EVERY as usize) < RPC_LANE_SLOTS && LANE_BATCH < RPC_LANE_SLOTS);

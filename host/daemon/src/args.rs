@@ -73,7 +73,7 @@ pub enum Command {
 }
 
 /// Run a node (also without a command)
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   zepto-host run --node-id a --data-dir /var/lib/zepto

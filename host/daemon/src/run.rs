@@ -11,6 +11,7 @@ use zepto_transport::Shm;
 /// Runs a node until it is told to stop or fails.
 pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let (print, announce, with_stdin) = (args.print_config, args.announce, args.exit_with_stdin);
+    let again = args.clone();
     let config = args.in_force()?;
     if print {
         return format::print(&config.print());
@@ -40,7 +41,10 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
             why = node.failed() => break Some(why),
             () = signals.next() => break None,
             () = &mut stdin_ends => break None,
-            () = hangups.next() => node.reload_plugins().await,
+            () = hangups.next() => match again.clone().in_force() {
+                Ok(config) => node.reload_plugins(&config.plugins).await,
+                Err(error) => tracing::error!(%error, "nothing is read again"),
+            },
         }
     };
     match &failed {

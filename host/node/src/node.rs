@@ -34,6 +34,7 @@ use zepto_control::{Command, ControlLog, Outcome, Reason};
 use zepto_core::env::Env;
 use zepto_core::limits::{MEMBERS_MAX, PROPOSE_MS};
 use zepto_core::topology::{Member, MemberState};
+use zepto_plugin::config::PluginConfig;
 use zepto_plugin::plugins::Plugins;
 use zepto_rpc::{ClusterSecret, DrainReport, HeartbeatKeys, Hello, Identity, Peers, Role, Server};
 
@@ -336,9 +337,10 @@ impl<T: Wire> Running<T> {
         }
     }
 
-    /// Reads the plugins' files again, and takes those that changed into service.
-    pub async fn reload_plugins(&self) {
-        plugins::reload(self.service.plugins.get()).await;
+    /// Reads the plugins' files again, and takes those that changed into service; a plugin whose
+    /// configuration here is another than it has is told. Grants and limits stay what they are.
+    pub async fn reload_plugins(&self, configs: &[PluginConfig]) {
+        plugins::reload(self.service.plugins.get(), configs).await;
     }
 
     /// Stops in five phases: nothing new, leave, finish, report, end.

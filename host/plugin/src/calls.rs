@@ -65,20 +65,13 @@ fn read(
     len: u32,
 ) -> Result<Vec<u8>, PluginStatus> {
     if u64::from(len) > context.setting().limits.message.0 {
-        context.count_refusal("too_big");
-        return Err(PluginStatus::TooBig);
+        return Err(context.refuse_size(len.into()));
     }
-    memory.read(address, len).ok_or_else(|| {
-        context.count_refusal("bad_address");
-        PluginStatus::BadAddress
-    })
+    memory.read(address, len).ok_or_else(|| context.refuse_address())
 }
 
 fn write(context: &mut Context, memory: &mut impl Memory, address: u64, bytes: &[u8]) -> Done {
-    memory.write(address, bytes).ok_or_else(|| {
-        context.count_refusal("bad_address");
-        PluginStatus::BadAddress
-    })
+    memory.write(address, bytes).ok_or_else(|| context.refuse_address())
 }
 
 /// Gives bytes into a buffer of the plugin: their number always, themselves if they fit.
@@ -177,7 +170,7 @@ calls! {
     /// `zp_kv_get`.
     kv_get(context, memory, k: u64, kn: u32, buffer: u64, capacity: u32, length: u64) {
         let key = read(context, memory, k, kn)?;
-        let value = context.kv_get(&key)?.to_vec();
+        let value = context.kv_get(&key)?;
         give(context, memory, &value, (buffer, capacity, length))
     }
     /// `zp_kv_put`.

@@ -53,3 +53,13 @@ pub enum LoadError {
     #[error("ZP-LOAD-010 {0}")]
     System(String),
 }
+
+impl LoadError {
+    /// Whether the same file fails again for the same reason, wherever it is tried.
+    pub(crate) fn is_of_the_file(&self) -> bool {
+        matches!(
+            self,
+            Self::NotAPlugin(_) | Self::Version(_) | Self::Kind(_) | Self::Link(_) | Self::Open(_)
+        )
+    }
+}

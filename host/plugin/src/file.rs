@@ -5,9 +5,9 @@ use core::fmt;
 use core::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256 as Hasher};
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zepto_core::limits::PLUGIN_FILE_BYTES_MAX;
@@ -114,7 +114,11 @@ impl PluginFile {
             path: path.to_owned(),
             text: error.to_string(),
         };
-        let mut file = File::open(path).map_err(unreadable)?;
+        // A pipe without a writer would hold the opening up.
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).custom_flags(nonblocking).open(path);
+        let mut file = opened.map_err(unreadable)?;
         // Of the open file, so that nobody exchanges it in between.
         let meta = file.metadata().map_err(unreadable)?;
         let refuse = |text: String| LoadError::Unreadable { path: path.to_owned(), text };
@@ -209,6 +213,12 @@ mod tests {
         refused(write(b"", 0o644), "neither");
         let missing = PluginFile::read(&directory.path().join("b")).unwrap_err().to_string();
         assert!(missing.contains("No such file"), "{missing}");
+        let pipe = directory.path().join("pipe.wasm");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let made = rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0);
+        made.unwrap();
+        let unending = PluginFile::read(&pipe).unwrap_err().to_string();
+        assert!(unending.contains("not a regular file"), "{unending}");
         let itself = PluginFile::read(directory.path()).unwrap_err().to_string();
         assert!(itself.contains("not a regular file"), "{itself}");
     }

@@ -9,7 +9,7 @@ use core::time::Duration;
 /// How an instance came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultKind {
-    /// Its code did what no code may.
+    /// Its code did what no code may, or it panicked.
     Trap,
     /// It took too long.
     Deadline,
@@ -69,14 +69,6 @@ impl Instance {
         match self {
             Self::Wasm(instance) => instance.context(),
             Self::Native(instance) => instance.context(),
-        }
-    }
-
-    /// Gives the host's side back.
-    pub fn into_context(self) -> Context {
-        match self {
-            Self::Wasm(instance) => instance.into_context(),
-            Self::Native(instance) => instance.into_context(),
         }
     }
 

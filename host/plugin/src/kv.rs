@@ -1,4 +1,5 @@
-//! What a plugin keeps: keys and values, in memory, and in one file that is replaced as a whole.
+//! What a plugin keeps: keys and values, in memory, and in one file that is replaced as a whole. All
+//! instances of a plugin share them: what the one on probation keeps, the one before it finds.
 //!
 //! The file is written before anything else that a handler asked for happens, so that what the
 //! outside world saw was kept.
@@ -9,7 +10,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zepto_abi::plugin::PluginStatus;
 use zepto_core::limits::{PLUGIN_KV_BYTES_MAX, PLUGIN_KV_KEY_BYTES_MAX};
 
@@ -18,9 +19,12 @@ const HEAD: [u8; 8] = *b"ZPKV\0\0\0\x01";
 /// Bytes that a pair costs beyond its own.
 const PAIR: u64 = 8;
 
-/// Keys and values of one plugin.
+/// Keys and values of one plugin; clones are the same ones.
 #[derive(Clone, Debug, Default)]
-pub struct Kv {
+pub struct Kv(Arc<Mutex<Pairs>>);
+
+#[derive(Debug, Default)]
+struct Pairs {
     pairs: BTreeMap<Vec<u8>, Vec<u8>>,
     bytes: u64,
     limit: u64,
@@ -30,51 +34,62 @@ pub struct Kv {
 impl Kv {
     /// Nothing yet, of at most so many bytes.
     pub fn new(limit: u64) -> Self {
-        Self { limit, ..Self::default() }
+        Self::of(Pairs { limit, ..Pairs::default() })
+    }
+
+    fn of(pairs: Pairs) -> Self {
+        Self(Arc::new(Mutex::new(pairs)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pairs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The value of a key.
-    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.pairs.get(key).map(Vec::as_slice)
+    pub fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.lock().pairs.get(key).cloned()
     }
 
     /// Sets a value.
     ///
     /// # Errors
     /// When key or value is too big, or all of them together.
-    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), PluginStatus> {
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), PluginStatus> {
         if key.is_empty() {
             return Err(PluginStatus::Invalid);
         }
         if key.len() > PLUGIN_KV_KEY_BYTES_MAX {
             return Err(PluginStatus::TooBig);
         }
-        let old = self.get(key).map_or(0, |old| size(key, old));
-        let bytes = self.bytes - old + size(key, value);
-        if bytes > self.limit {
+        let mut kv = self.lock();
+        let old = kv.pairs.get(key).map_or(0, |old| size(key, old));
+        let bytes = kv.bytes - old + size(key, value);
+        if bytes > kv.limit {
             return Err(PluginStatus::TooBig);
         }
-        self.pairs.insert(key.to_vec(), value.to_vec());
-        self.bytes = bytes;
-        self.is_dirty = true;
+        kv.pairs.insert(key.to_vec(), value.to_vec());
+        kv.bytes = bytes;
+        kv.is_dirty = true;
         Ok(())
     }
 
     /// Removes a key; whether it was there.
-    pub fn delete(&mut self, key: &[u8]) -> bool {
-        let Some(value) = self.pairs.remove(key) else { return false };
-        self.bytes -= size(key, &value);
-        self.is_dirty = true;
+    pub fn delete(&self, key: &[u8]) -> bool {
+        let mut kv = self.lock();
+        let Some(value) = kv.pairs.remove(key) else { return false };
+        kv.bytes -= size(key, &value);
+        kv.is_dirty = true;
         true
     }
 
     /// The content of the file, if something changed since the last call.
-    pub fn take_changes(&mut self) -> Option<Vec<u8>> {
-        if !core::mem::take(&mut self.is_dirty) {
+    pub fn take_changes(&self) -> Option<Vec<u8>> {
+        let mut kv = self.lock();
+        if !core::mem::take(&mut kv.is_dirty) {
             return None;
         }
         let mut bytes = HEAD.to_vec();
-        for (key, value) in &self.pairs {
+        for (key, value) in &kv.pairs {
             for part in [key, value] {
                 bytes.extend((part.len() as u32).to_le_bytes());
             }
@@ -101,7 +116,7 @@ impl Kv {
             io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
         let bytes = pairs.iter().map(|(key, value)| size(key, value)).sum();
-        Ok(Self { pairs, bytes, limit, is_dirty: false })
+        Ok(Self::of(Pairs { pairs, bytes, limit, is_dirty: false }))
     }
 }
 
@@ -153,7 +168,7 @@ mod tests {
     fn what_was_put_is_there_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("k8s.kv");
-        let mut kv = Kv::read(&path, 1000).unwrap();
+        let kv = Kv::read(&path, 1000).unwrap();
         assert!(kv.take_changes().is_none());
         kv.put(b"a", b"1").unwrap();
         kv.put(b"b", b"").unwrap();
@@ -162,14 +177,14 @@ mod tests {
         replace(&path, &kv.take_changes().unwrap()).unwrap();
         assert!(kv.take_changes().is_none());
         let again = Kv::read(&path, 1000).unwrap();
-        assert_eq!(again.get(b"a"), Some(&b"22"[..]));
-        assert_eq!((again.get(b"b"), again.get(b"d")), (Some(&b""[..]), None));
-        assert_eq!(again.bytes, kv.bytes);
+        assert_eq!(again.get(b"a"), Some(b"22".to_vec()));
+        assert_eq!((again.get(b"b"), again.get(b"d")), (Some(Vec::new()), None));
+        assert_eq!(again.lock().bytes, kv.lock().bytes);
     }
 
     #[test]
     fn limits_hold_for_keys_and_for_all_together() {
-        let mut kv = Kv::new(100);
+        let kv = Kv::new(100);
         assert_eq!(kv.put(b"", b"x"), Err(PluginStatus::Invalid));
         assert_eq!(kv.put(&[1; PLUGIN_KV_KEY_BYTES_MAX + 1], b""), Err(PluginStatus::TooBig));
         assert_eq!(kv.put(b"k", &[0; 92]), Err(PluginStatus::TooBig));
@@ -183,7 +198,7 @@ mod tests {
     fn a_damaged_file_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("k8s.kv");
-        let mut kv = Kv::new(1000);
+        let kv = Kv::new(1000);
         kv.put(b"key", b"value").unwrap();
         let good = kv.take_changes().unwrap();
         for at in 0..good.len() {

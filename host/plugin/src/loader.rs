@@ -7,7 +7,7 @@ use crate::file::{PluginFile, Sha256, Target};
 use crate::instance::Instance;
 use crate::kv::Kv;
 use crate::native::{self, Library, NativeInstance};
-use crate::verdict::{judge, judge_versions};
+use crate::verdict::{judge, known_capabilities};
 use crate::wasm::{Engines, Module, Scan, WasmInstance};
 use std::path::{Path, PathBuf};
 use zepto_message::Info;
@@ -115,11 +115,24 @@ impl Loader {
                 }
                 judge(&info, file.target, &setting.name, granted)?;
                 let directory = self.directory.join(NATIVE);
-                let library = Library::open(file, &setting.name, &directory)?;
+                let library = Library::open(file, &directory)?;
                 (info, Code::Native(library))
             }
         };
         Ok(Loaded { path: file.path.clone(), sha256: file.sha256, info, code })
+    }
+
+    /// The same plugin for another instance. A library is opened once more, under another name: its
+    /// variables are as the instance before left them, and a thread that hangs may still use them.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn renew(&self, loaded: &Loaded) -> Result<Loaded, LoadError> {
+        let code = match &loaded.code {
+            Code::Wasm(module) => Code::Wasm(module.clone()),
+            Code::Native(library) => Code::Native(library.again(&self.directory.join(NATIVE))?),
+        };
+        Ok(Loaded { code, ..loaded.clone() })
     }
 
     /// Looks at a file without granting it anything. Of a native plugin no code runs.
@@ -139,7 +152,7 @@ impl Loader {
             }
             Target::Native => (native::descriptor(&file.bytes)?, None),
         };
-        judge_versions(&info, file.target)?;
+        judge(&info, file.target, &setting.name, known_capabilities())?;
         Ok((info, scan))
     }
 }

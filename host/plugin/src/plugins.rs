@@ -3,6 +3,7 @@
 use crate::config::PluginConfig;
 use crate::context::Setting;
 use crate::error::LoadError;
+use crate::file::PluginFile;
 use crate::grant::Grants;
 use crate::loader::Loader;
 use crate::manager::{Command, Handle, Manager, NoReply, Parts, Report, Spawn};
@@ -12,7 +13,7 @@ use crate::vet::Discovered;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 use zepto_abi::plugin::KIND_DISCOVERY;
 use zepto_core::env::Env;
@@ -51,7 +52,8 @@ pub struct StartPluginError {
 /// The plugins of a node.
 pub struct Plugins {
     handles: BTreeMap<String, Handle>,
-    files: BTreeMap<String, PathBuf>,
+    /// The file that each is read from again.
+    files: Mutex<BTreeMap<String, PathBuf>>,
 }
 
 /// Loads what plugins work with. Its clock must run before [`start`].
@@ -89,7 +91,7 @@ pub async fn start(
         handles.insert(name.clone(), handle);
         files.insert(name, config.file.clone());
     }
-    Ok((Plugins { handles, files }, managers))
+    Ok((Plugins { handles, files: Mutex::new(files) }, managers))
 }
 
 async fn open(
@@ -97,7 +99,7 @@ async fn open(
     around: &Surroundings,
     loader: &Arc<Loader>,
 ) -> Result<(Manager, Handle), LoadError> {
-    let file = stock::open(&config.file)?;
+    let file = read(&config.file).await?;
     if let Some(wanted) = config.sha256
         && wanted != file.sha256
     {
@@ -124,7 +126,18 @@ async fn open(
     Manager::open(parts, file).await
 }
 
+/// Reads a file, which may take long or never end: not on a thread that others need.
+async fn read(path: &Path) -> Result<PluginFile, LoadError> {
+    let path = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || stock::open(&path));
+    reading.await.map_err(|error| LoadError::System(error.to_string()))?
+}
+
 impl Plugins {
+    fn files(&self) -> MutexGuard<'_, BTreeMap<String, PathBuf>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is told about each.
     pub fn reports(&self) -> Vec<Report> {
         self.handles.values().map(|handle| handle.report.borrow().clone()).collect()
@@ -156,26 +169,44 @@ impl Plugins {
         })
     }
 
-    /// Takes a new version of a plugin into service; the text says which.
+    /// Takes a new version of a plugin into service; the text says which. From then on this is the
+    /// file that is read again, as long as the node lives.
     ///
     /// # Errors
     /// Why not; the old one is as it was.
     pub async fn reload(&self, name: &str, path: &Path) -> Result<String, String> {
         let handle = self.handle(name)?;
-        let file = stock::open(path).map_err(|error| error.to_string())?;
+        let file = read(path).await.map_err(|error| error.to_string())?;
         let (reply, answer) = oneshot::channel();
         send(&handle.commands, Command::Reload(Box::new(file), reply)).await?;
-        answer.await.unwrap_or_else(|_| Err("the plugin is stopping".into()))
+        let reloaded = answer.await.unwrap_or_else(|_| Err("the plugin is stopping".into()))?;
+        self.files().insert(name.to_owned(), path.to_owned());
+        Ok(reloaded)
     }
 
-    /// Reads all files again, and takes those that changed into service.
-    pub async fn reload_all(&self) {
-        for (name, path) in &self.files {
+    /// Reads all files again, and takes those that changed into service; a plugin whose
+    /// configuration is another now is told.
+    pub async fn reload_all(&self, configs: &[PluginConfig]) {
+        let files = self.files().clone();
+        for (name, path) in &files {
             match self.reload(name, path).await {
                 Ok(text) => tracing::info!(plugin = name, text, "reloaded"),
                 Err(error) => tracing::error!(plugin = name, error, "not reloaded"),
             }
         }
+        for config in configs {
+            if let Err(error) = self.configure(config).await {
+                let plugin = config.called();
+                tracing::error!(plugin, error, "it goes on with the configuration that it has");
+            }
+        }
+    }
+
+    async fn configure(&self, config: &PluginConfig) -> Result<(), String> {
+        let handle = self.handle(&config.called())?;
+        let (reply, answer) = oneshot::channel();
+        send(&handle.commands, Command::Configure(config.json(), reply)).await?;
+        answer.await.unwrap_or_else(|_| Err("the plugin is stopping".into()))
     }
 
     /// Takes what discovery wants to remove; the text says what that was. `None` when nothing is

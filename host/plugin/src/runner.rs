@@ -4,7 +4,7 @@
 use crate::config::Limits;
 use crate::context::{Context, Effect, Setting};
 use crate::error::LoadError;
-use crate::instance::{Fault, Instance};
+use crate::instance::{Fault, FaultKind, Instance};
 use crate::kv::Kv;
 use crate::loader::Loaded;
 use core::time::Duration;
@@ -148,6 +148,8 @@ pub struct Done {
     pub effects: Vec<Effect>,
     /// The kept values as a file, if they changed.
     pub kept: Option<Vec<u8>>,
+    /// The plugin's own words, or the host's, about what went wrong last in this event.
+    pub error: String,
     /// Time that the handler took, ns.
     pub took_ns: u64,
 }
@@ -237,8 +239,16 @@ impl Runner {
             // Before the handler runs, which may set the same timer again.
             context.forget(delivery.token);
         }
-        // Beyond the limit of questions, it is told without being asked.
+        context.begin_event();
         let question = if delivery.is_question { context.ask() } else { None };
+        if delivery.is_question && question.is_none() {
+            return Ok(self.done(None, None, env.now().0));
+        }
+        match delivery.kind {
+            EV_START => context.set_serving(true),
+            EV_STOP => context.set_serving(false),
+            _ => {}
+        }
         let within = delivery.within(&limits);
         let now = env.now().0;
         self.seq += 1;
@@ -255,14 +265,32 @@ impl Runner {
         };
         self.buffer = event.write_over(core::mem::take(&mut self.buffer));
         let status = self.instance.event(&self.buffer, within)?;
+        if status == PluginStatus::Panic.code() {
+            return Err(self.panicked(within));
+        }
         Ok(self.done(Some(status), question, now))
+    }
+
+    /// A plugin that caught its own panic has nothing left to call: as a trap, it is the end of it.
+    fn panicked(&mut self, within: Duration) -> Fault {
+        let text = self.instance.context().last_error().to_owned();
+        if let Err(fault) = self.instance.close(within) {
+            tracing::debug!(%fault, "a plugin did not close");
+        }
+        Fault::new(FaultKind::Trap, if text.is_empty() { "it panicked".into() } else { text })
     }
 
     fn done(&mut self, status: Option<i32>, question: Option<u64>, begun_ns: u64) -> Done {
         let context = self.instance.context();
         let took_ns = context.setting().env.now().0.saturating_sub(begun_ns);
-        let (effects, kept) = (context.take_effects(), context.kv_mut().take_changes());
-        Done { status, question, effects, kept, took_ns }
+        let (effects, kept) = (context.take_effects(), context.kv().take_changes());
+        let error = context.last_error().to_owned();
+        Done { status, question, effects, kept, error, took_ns }
+    }
+
+    /// What it had in the outside world is over.
+    pub fn forget_all(&mut self) {
+        self.instance.context().forget_all();
     }
 
     /// Nobody waits for a reply any more.
@@ -287,11 +315,10 @@ impl Runner {
         self.instance.context().last_error()
     }
 
-    /// Closes it, unless it came to its end; gives the kept values back.
-    pub fn close(mut self, within: Duration) -> Kv {
+    /// Closes it, unless it came to its end.
+    pub fn close(mut self, within: Duration) {
         if let Err(fault) = self.instance.close(within) {
             tracing::debug!(%fault, "a plugin did not close");
         }
-        self.instance.into_context().into_kv()
     }
 }

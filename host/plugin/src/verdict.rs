@@ -59,10 +59,7 @@ pub fn judge(info: &Info, target: Target, name: &str, granted: u64) -> Result<()
 }
 
 /// The part of it that is about versions alone.
-///
-/// # Errors
-/// Why it does not fit.
-pub fn judge_versions(info: &Info, target: Target) -> Result<(), LoadError> {
+fn judge_versions(info: &Info, target: Target) -> Result<(), LoadError> {
     if info.abi_major != ABI_MAJOR {
         return Err(LoadError::Version(format!(
             "needs plugin ABI {}, this host speaks {ABI_MAJOR} (zepto-host {})",
@@ -94,10 +91,7 @@ pub fn judge_versions(info: &Info, target: Target) -> Result<(), LoadError> {
 }
 
 /// The part of it that is about what it is for.
-///
-/// # Errors
-/// Why it does not fit.
-pub fn judge_kinds(info: &Info) -> Result<(), LoadError> {
+fn judge_kinds(info: &Info) -> Result<(), LoadError> {
     let known = KINDS.iter().fold(0, |all, (bit, _)| all | bit);
     if info.kinds != 0 && info.kinds & !known == 0 {
         return Ok(());
@@ -106,7 +100,8 @@ pub fn judge_kinds(info: &Info) -> Result<(), LoadError> {
     Err(LoadError::Kind(format!("kinds {:#x}: {text}", info.kinds)))
 }
 
-fn known_capabilities() -> u64 {
+/// All capabilities that this host has.
+pub fn known_capabilities() -> u64 {
     CAPABILITIES.iter().fold(0, |all, (bit, _)| all | bit)
 }
 

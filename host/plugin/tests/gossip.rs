@@ -46,7 +46,6 @@ async fn a_library_and_a_module_of_one_source_are_one_cluster() {
         node.knows(&["n0@1", "n1@1"]).await;
     }
     native.stop().await;
-    module.knows(&["n0@1"]).await;
     module.stop().await;
 }
 

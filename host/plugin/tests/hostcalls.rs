@@ -69,8 +69,10 @@ fn what_is_not_granted_is_denied_and_counted() {
 #[test]
 fn timers_are_set_replaced_and_cancelled() {
     both(&[], |puppet| {
-        let called = puppet.call(call::TIMER, [7, 1000, 0], b"", b"");
-        assert!(matches!(called.effects[..], [Effect::Timer { id: 7, delay_ns: 1000, .. }]));
+        let called = puppet.call(call::TIMER, [7, 2_000_000, 0], b"", b"");
+        assert!(matches!(called.effects[..], [Effect::Timer { id: 7, delay_ns: 2_000_000, .. }]));
+        let at_once = puppet.call(call::TIMER, [7, 1, 0], b"", b"");
+        assert!(matches!(at_once.effects[..], [Effect::Timer { id: 7, delay_ns: 1_000_000, .. }]));
         let fast = puppet.call(call::TIMER, [8, 1000, 1000], b"", b"");
         assert_eq!(status(&fast), PluginStatus::Invalid, "repeats too fast");
         let id = puppet.call(call::TIMER, [abi::TOKEN_BIT | 1, 1, 0], b"", b"");

@@ -47,6 +47,7 @@ struct Ask {
     grants: Vec<String>,
     timeout_ms: u32,
     max_body: u32,
+    message_max: usize,
     is_stream: bool,
 }
 
@@ -59,6 +60,7 @@ impl Ask {
             grants: Vec::new(),
             timeout_ms: 10_000,
             max_body: 0,
+            message_max: 1 << 20,
             is_stream: false,
         }
     }
@@ -78,7 +80,9 @@ impl Ask {
             is_stream: self.is_stream,
             ..Request::default()
         };
-        let prepared = prepare(&request, url.parse().unwrap(), &Grants::of(&grants)).unwrap();
+        let prepared =
+            prepare(&request, url.parse().unwrap(), &Grants::of(&grants), self.message_max)
+                .unwrap();
         let (sender, mut receiver) = mpsc::channel(1);
         let performing = tokio::spawn(async move { perform(&prepared, 7, &sender).await });
         let mut parts = Vec::new();
@@ -115,11 +119,50 @@ async fn an_answer_comes_with_its_headers_and_body_and_the_host_is_the_hosts() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let answer = b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest\r\n\r\n";
-    let (port, _serving) = server(answer, true).await;
+    let there = target.local_addr().unwrap();
+    let answer = format!("HTTP/1.1 302 Found\r\nLocation: http://{there}/latest\r\n\r\n");
+    let (port, _serving) = server(answer.leak().as_bytes(), true).await;
     let part = Ask::of(port).part().await;
     assert_eq!((part.code, part.status), (302, PluginStatus::Ok));
     assert!(timeout(Duration::from_millis(50), target.accept()).await.is_err());
+}
+
+/// Case 30: what a name leads to is looked at, and not only the name.
+#[tokio::test]
+async fn a_name_that_leads_to_this_machine_is_not_followed() {
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = target.local_addr().unwrap().port();
+    // A name of this machine's own, which every resolver knows.
+    let Ok(name) = std::fs::read_to_string("/etc/hostname") else { return };
+    for host in ["ip6-localhost", "localhost.localdomain", name.trim()] {
+        let Ok(found) = tokio::net::lookup_host((host, port)).await else { continue };
+        if !found.into_iter().all(|address| address.ip().is_loopback()) {
+            continue;
+        }
+        let url = format!("http://{host}:{port}/");
+        let grant: Grant = format!("http=GET {url}").parse().unwrap();
+        let request = Request { method: "GET", url: &url, ..Request::default() };
+        let grants = Grants::of(&[grant]);
+        let prepared = prepare(&request, url.parse().unwrap(), &grants, 1 << 20).unwrap();
+        let (sender, mut receiver) = mpsc::channel(1);
+        perform(&prepared, 7, &sender).await;
+        let (_, part) = receiver.recv().await.unwrap();
+        assert_eq!((part.code, part.status), (0, PluginStatus::Denied), "{host}");
+        assert!(timeout(Duration::from_millis(50), target.accept()).await.is_err());
+        return;
+    }
+    println!("SKIPPED: no name here leads to this machine, localhost apart");
+}
+
+#[tokio::test]
+async fn an_answer_fits_into_a_message_with_its_head() {
+    let answer = b"HTTP/1.1 200 OK\r\nX-One: 1\r\n\r\n0123456789";
+    let (port, _serving) = server(answer, true).await;
+    let part = Ask { message_max: 550, ..Ask::of(port) }.part().await;
+    assert_eq!((part.body.as_slice(), part.flags), (&b""[..], ONCE | HTTP_TRUNCATED));
+    let (port, _serving) = server(answer, true).await;
+    let part = Ask { message_max: 512, ..Ask::of(port) }.part().await;
+    assert_eq!((part.code, part.status), (0, PluginStatus::TooBig));
 }
 
 #[tokio::test]

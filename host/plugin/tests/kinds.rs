@@ -70,7 +70,7 @@ fn replay(
             assert_eq!(runner.tally().metrics.get(*metric), Some(value), "{metric}");
         }
         assert!(runner.tally().refusals.is_empty(), "{:?}", runner.tally().refusals);
-        let _kv = runner.close(Duration::from_millis(50));
+        runner.close(Duration::from_millis(50));
         replayed += 1;
     }
     println!("{name}: {} deliveries in {replayed} targets", log.len());

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{RealEnv, build, call, loader, spawner, targets};
+use common::{RealEnv, body, build, call, loader, spawner, targets};
 use core::time::Duration;
 use std::net::UdpSocket;
 use std::path::Path;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use zepto_abi::plugin::{EV_HEALTH, EV_SNAP_BEGIN, EV_SNAP_RESTORE};
+use zepto_core::limits::PLUGIN_UDP_SOCKETS_MAX;
 use zepto_plugin::config::PluginConfig;
 use zepto_plugin::context::Setting;
 use zepto_plugin::file::{PluginFile, Target};
@@ -99,6 +100,28 @@ impl Case {
         held.unwrap_or_else(|_| panic!("{:?}", self.report())).unwrap().clone()
     }
 
+    /// Has it call a function of the host.
+    async fn call(&self, number: u32, numbers: [u64; 3], first: &[u8], second: &[u8]) {
+        let delivery = Delivery::notice(0x900 + number, 0, 0, body(numbers, first, second));
+        self.handle.commands.send(Command::Tell(delivery)).await.ok().unwrap();
+    }
+
+    /// Waits until its last words have these in them.
+    async fn says(&self, words: &str) {
+        self.counts(|report| report.tally.error.contains(words)).await;
+    }
+
+    /// The same as `until` for what is looked at once a second, of which nobody is told.
+    async fn counts(&self, holds: impl Fn(&Report) -> bool) {
+        let counted = async {
+            while !holds(&self.report()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let counted = timeout(DEADLINE, counted).await;
+        counted.unwrap_or_else(|_| panic!("{:?}", self.report()));
+    }
+
     async fn tell(&self, kind: u32) {
         let delivery = Delivery::notice(kind, 0, 0, vec![0; 32]);
         self.handle.commands.send(Command::Tell(delivery)).await.ok().unwrap();
@@ -177,6 +200,45 @@ async fn a_node_that_must_not_be_without_it_ends() {
     assert!(failed.unwrap().as_ref().unwrap().contains("plugin puppet failed"));
 }
 
+/// Case 15: who catches its own panic is at its end all the same, in both targets.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_panics_is_started_again() {
+    for target in targets() {
+        let case = Case::new(target, QUICK).await;
+        case.tell(0xA0F).await;
+        let report = case.until(|report| report.restarts == 1).await;
+        assert_eq!(report.faults[&FaultKind::Trap], 1);
+        assert!(report.last_error.contains("out of wits"), "{}", report.last_error);
+        case.until(|report| report.state == State::Running).await;
+        // A new instance has nothing of the one before, in native code too.
+        let handled = case.ask(EV_HEALTH).await.unwrap();
+        assert!(u64::from_le_bytes(handled.try_into().unwrap()) <= 3);
+        case.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_woken_is_who_asked_for_it() {
+    for target in targets() {
+        let (one, other) = (Case::new(target, QUICK).await, Case::new(target, QUICK).await);
+        let (before, others) = (one.report().events, other.report().events);
+        // From a thread of its own where that is possible.
+        match target {
+            Target::Native => one.tell(0xA0E).await,
+            Target::Wasm => one.call(call::WAKE, [0; 3], b"", b"").await,
+        }
+        one.says("woken").await;
+        assert_eq!(one.report().events, before + 2, "what it was told, and that it was woken");
+        assert_eq!(other.report().events, others);
+        // The end of one does not take the other's waker with it.
+        other.stop().await;
+        one.ask(EV_HEALTH).await.unwrap();
+        one.call(call::WAKE, [0; 3], b"", b"").await;
+        one.says("woken").await;
+        one.stop().await;
+    }
+}
+
 /// Case 31.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_native_plugin_that_hangs_is_given_up_and_another_is_opened() {
@@ -249,9 +311,10 @@ async fn a_new_version_that_crashes_on_probation_is_taken_back() {
     let Some(target) = sandboxed() else { return };
     let case = Case::new(target, QUICK).await;
     let before = case.report().sha256;
-    case.reload(&["TRAPS"]).await.unwrap();
-    let report = case.until(|report| report.rollbacks == 1).await;
-    assert_eq!(report.sha256, before);
+    let why = case.reload(&["TRAPS"]).await.unwrap_err();
+    assert!(why.contains("taken back") && why.contains("unreachable"), "{why}");
+    let report = case.report();
+    assert_eq!((report.sha256, report.rollbacks), (before.clone(), 1));
     case.until(|report| report.state == State::Running).await;
     assert_eq!(case.handle.nodes.borrow().len(), 1);
     assert!(case.ask(EV_HEALTH).await.is_ok());
@@ -265,6 +328,95 @@ async fn a_new_version_that_crashes_on_probation_is_taken_back() {
     case.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_back_has_sockets_again() {
+    let Some(target) = sandboxed() else { return };
+    let grants = ["udp=bind 127.0.0.1:0 peers 127.0.0.1/32"];
+    let case = Case::with(target, QUICK, &grants, tempfile::tempdir().unwrap()).await;
+    let bind_all = async || {
+        for _ in 0..PLUGIN_UDP_SOCKETS_MAX {
+            case.call(call::UDP_BIND, [0; 3], b"127.0.0.1:0", b"").await;
+        }
+        case.ask(EV_HEALTH).await.unwrap();
+        case.report().errors
+    };
+    assert_eq!(bind_all().await, 0);
+    case.call(call::UDP_BIND, [0; 3], b"127.0.0.1:0", b"").await;
+    case.until(|report| report.errors == 1).await;
+    case.reload(&["TRAPS"]).await.unwrap_err();
+    assert_eq!(case.report().rollbacks, 1);
+    assert_eq!(bind_all().await, 1, "none is refused");
+    case.stop().await;
+}
+
+/// Case 14: what it says before it is in service does not count, and it is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_version_in_service_tells_of_nodes() {
+    for target in targets() {
+        let case = Case::new(target, QUICK).await;
+        case.reload(&["EAGER", "NODES=3"]).await.unwrap();
+        case.nodes(2).await;
+        // As it took the state.
+        case.counts(|report| report.refusals().get("not_serving") == Some(&1)).await;
+        let refused = case.report();
+        assert_eq!((refused.rollbacks, refused.state), (0, State::Probation));
+        case.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_pinned_is_not_replaced_by_another() {
+    let Some(target) = sandboxed() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let (mut parts, _) = parts(QUICK, &[], directory.path());
+    let file = variant(target, &[]);
+    parts.config.sha256 = Some(file.sha256);
+    let (manager, handle) = Manager::open(parts, file).await.unwrap();
+    tokio::spawn(manager.run());
+    let (reply, answer) = oneshot::channel();
+    let other = Box::new(variant(target, &["NODES=3"]));
+    handle.commands.send(Command::Reload(other, reply)).await.ok().unwrap();
+    let why = timeout(DEADLINE, answer).await.unwrap().unwrap().unwrap_err();
+    assert!(why.contains("ZP-LOAD-001"), "{why}");
+    assert_eq!(handle.report.borrow().reloads, 0);
+}
+
+/// Both versions on probation keep in one place.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_version_kept_is_there_after_it_was_taken_back() {
+    let Some(target) = sandboxed() else { return };
+    let case = Case::with(target, QUICK, &["kv"], tempfile::tempdir().unwrap()).await;
+    case.call(call::KV_PUT, [0; 3], b"old", b"of the old").await;
+    case.reload(&["NODES=3"]).await.unwrap();
+    case.call(call::KV_PUT, [0; 3], b"new", b"of the new").await;
+    case.tell(0xA01).await;
+    case.until(|report| report.rollbacks == 1 && report.state == State::Running).await;
+    case.call(call::KV_PUT, [0; 3], b"more", b"").await;
+    for (key, value) in [("old", "of the old"), ("new", "of the new")] {
+        case.call(call::KV_GET, [0, 100, 0], key.as_bytes(), b"").await;
+        case.says(value).await;
+    }
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timers_do_not_keep_other_events_away() {
+    for target in targets() {
+        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (address, grant) =
+            (format!("127.0.0.1:{port}"), format!("udp=bind 127.0.0.1:{port} peers 127.0.0.1/32"));
+        let case = Case::with(target, QUICK, &[&grant], tempfile::tempdir().unwrap()).await;
+        case.call(call::UDP_BIND, [0; 3], address.as_bytes(), b"").await;
+        case.ask(EV_HEALTH).await.unwrap();
+        // Timers that are due again whenever one was delivered.
+        case.tell(0xA10).await;
+        case.until(|report| report.events > 200).await;
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"hello", &address).unwrap();
+        case.says("heard").await;
+        case.stop().await;
+    }
+}
+
 /// Case 25: the guard, and what it means on probation.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_that_removes_too_many_nodes_is_taken_back() {
@@ -273,9 +425,11 @@ async fn a_new_version_that_removes_too_many_nodes_is_taken_back() {
         case.reload(&["NODES=9"]).await.unwrap();
         case.nodes(8).await;
         let before = case.report().sha256;
-        case.reload(&["NODES=4"]).await.unwrap();
-        let report = case.until(|report| report.rollbacks == 1).await;
-        assert_eq!((report.sha256, report.held), (before, 1));
+        let why = case.reload(&["NODES=4"]).await.unwrap_err();
+        assert!(why.contains("removes too many"), "{why}");
+        let report = case.report();
+        assert_eq!((report.sha256, report.rollbacks, report.held), (before, 1, 1));
+        assert_eq!(report.discovery.unwrap().held, None, "it went with its version");
         assert_eq!(case.handle.nodes.borrow().len(), 8);
         case.stop().await;
     }
@@ -293,12 +447,7 @@ async fn an_operator_confirms_what_is_held() {
         assert_eq!(confirm().await, None, "nothing is held");
         // It knows of nobody but itself now.
         let nobody = zepto_message::write_nodes(9, zepto_message::Mode::Full, &[], &[]);
-        let mut body = vec![0; 24];
-        body.extend((nobody.len() as u32).to_le_bytes());
-        body.extend([0; 4]);
-        body.extend(nobody);
-        let emit = Delivery::notice(0x900 + call::EMIT, 0, 0, body);
-        case.handle.commands.send(Command::Tell(emit)).await.ok().unwrap();
+        case.call(call::EMIT, [0; 3], &nobody, b"").await;
         let held = |r: &Report| r.discovery.as_ref().is_some_and(|d| d.held == Some((1, 1, true)));
         case.until(held).await;
         assert_eq!(case.handle.nodes.borrow().len(), 1);
@@ -313,32 +462,13 @@ async fn what_it_keeps_is_there_after_a_restart_and_damage_is_told() {
     for target in targets() {
         let grants = ["kv"];
         let case = Case::with(target, QUICK, &grants, tempfile::tempdir().unwrap()).await;
-        let body = |first: &[u8], second: &[u8]| {
-            let mut body = vec![0; 8];
-            body.extend(100u64.to_le_bytes());
-            body.extend([0; 8]);
-            body.extend((first.len() as u32).to_le_bytes());
-            body.extend((second.len() as u32).to_le_bytes());
-            body.extend([first, second].concat());
-            body
-        };
-        let put = Delivery::notice(0x900 + call::KV_PUT, 0, 0, body(b"key", b"kept"));
-        case.handle.commands.send(Command::Tell(put)).await.ok().unwrap();
+        case.call(call::KV_PUT, [0; 3], b"key", b"kept").await;
         case.ask(EV_HEALTH).await.unwrap();
         let directory = case.stop().await;
 
         let case = Case::with(target, QUICK, &grants, directory).await;
-        let get = Delivery::notice(0x900 + call::KV_GET, 0, 0, body(b"key", b""));
-        case.handle.commands.send(Command::Tell(get)).await.ok().unwrap();
-        case.until(|report| report.events >= 2).await;
-        let told = || case.report().tally.error.contains("kept");
-        timeout(DEADLINE, async {
-            while !told() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await
-        .unwrap();
+        case.call(call::KV_GET, [0, 100, 0], b"key", b"").await;
+        case.says("kept").await;
         let directory = case.stop().await;
 
         let path = directory.path().join("puppet.kv");
@@ -357,12 +487,7 @@ async fn datagrams_come_from_where_they_may_and_a_flood_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let case = Case::with(target, QUICK, &[&grant], directory).await;
         let address = format!("127.0.0.1:{port}");
-        let mut body = vec![0; 24];
-        body.extend((address.len() as u32).to_le_bytes());
-        body.extend([0; 4]);
-        body.extend(address.as_bytes());
-        let bind = Delivery::notice(0x900 + call::UDP_BIND, 0, 0, body);
-        case.handle.commands.send(Command::Tell(bind)).await.ok().unwrap();
+        case.call(call::UDP_BIND, [0; 3], address.as_bytes(), b"").await;
         case.ask(EV_HEALTH).await.unwrap();
         let good = UdpSocket::bind("127.0.0.1:0").unwrap();
         let stranger = UdpSocket::bind("127.0.0.2:0").unwrap();
@@ -371,16 +496,8 @@ async fn datagrams_come_from_where_they_may_and_a_flood_is_dropped() {
         good.send_to(&[0; 1401], &address).unwrap();
         good.send_to(b"hello", &address).unwrap();
         case.until(|report| report.events > before).await;
-        let told = async {
-            loop {
-                let report = case.report();
-                if report.tally.error.contains("hello") && report.dropped == 2 {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(DEADLINE, told).await.unwrap();
+        case.says("hello").await;
+        assert_eq!(case.report().dropped, 2);
         case.stop().await;
     }
 }

@@ -24,11 +24,7 @@ const LOOKS: u32 = 3;
 /// Forgets them, as long as this node leads the log.
 pub(crate) async fn forget_unlisted(log: Log, mut nodes: watch::Receiver<Arc<Vec<Discovered>>>) {
     let mut gone = Vec::new();
-    loop {
-        let waited = tokio::time::timeout(LOOK_EVERY, nodes.changed()).await;
-        if matches!(waited, Ok(Err(_))) {
-            return;
-        }
+    while pause(&mut nodes).await {
         let named = nodes.borrow().clone();
         // A list without anybody proves nothing about anybody.
         if named.is_empty() || !log.is_leader() {
@@ -36,6 +32,19 @@ pub(crate) async fn forget_unlisted(log: Log, mut nodes: watch::Receiver<Arc<Vec
             continue;
         }
         gone = look(&log, &named, &gone).await;
+    }
+}
+
+/// Waits until it is time for a look; not at each answer, for some in a moment would forget one
+/// whose pod is just being made anew. `false` when discovery is over.
+async fn pause(nodes: &mut watch::Receiver<Arc<Vec<Discovered>>>) -> bool {
+    let time = tokio::time::sleep(LOOK_EVERY);
+    tokio::pin!(time);
+    loop {
+        tokio::select! {
+            () = &mut time => return true,
+            changed = nodes.changed() => if changed.is_err() { return false },
+        }
     }
 }
 

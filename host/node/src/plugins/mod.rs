@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
 use zepto_core::env::Env;
+use zepto_plugin::config::PluginConfig;
 use zepto_plugin::manager::Spawn;
 use zepto_plugin::plugins::{self, Plugins, Surroundings};
 use zepto_plugin::runner::Opening;
@@ -85,10 +86,11 @@ fn spawner() -> Spawn {
     })
 }
 
-/// Reads the files of all plugins again, and takes those that changed into service.
-pub(crate) async fn reload(plugins: Option<&Plugins>) {
+/// Reads the files of all plugins again, and takes those that changed into service, and their
+/// configurations.
+pub(crate) async fn reload(plugins: Option<&Plugins>, configs: &[PluginConfig]) {
     match plugins {
-        Some(plugins) => plugins.reload_all().await,
+        Some(plugins) => plugins.reload_all(configs).await,
         None => tracing::info!("there are no plugins to read again"),
     }
 }

@@ -43,11 +43,18 @@ pub fn apply(config: &mut Config, place: &Place<'_>) -> Result<(), ConfigError> 
     let applied = plugins.iter_mut().try_for_each(|plugin| {
         // A file that cannot be read is told when it is loaded.
         let file = stock::open(&plugin.file).ok();
-        match file.and_then(|file| stock::which(file.sha256)) {
-            Some("k8s") => kubernetes(config, plugin, place),
-            Some("gossip") => gossip(config, plugin),
-            _ => Ok(()),
+        let Some(file) = file else { return Ok(()) };
+        let asked = plugin.grants.len();
+        match stock::which(file.sha256) {
+            Some("k8s") => kubernetes(config, plugin, place)?,
+            Some("gossip") => gossip(config, plugin)?,
+            _ => return Ok(()),
         }
+        if plugin.grants.len() > asked {
+            // What is granted here is for this content and no other, also when it is reloaded.
+            plugin.sha256.get_or_insert(file.sha256);
+        }
+        Ok(())
     });
     config.plugins = plugins;
     applied
@@ -121,7 +128,6 @@ fn kubernetes(
             ),
             format!("http=GET {api}/api/v1/namespaces/{namespace}/endpoints;ca={files}/ca.crt"),
             format!("secret=token=file:{files}/token@{api}"),
-            "metric".to_owned(),
         ],
     )
 }
@@ -253,7 +259,8 @@ mod tests {
             "api": "https://127.0.0.1:6443", "namespace": "trading", "service": "zepto",
         });
         assert_eq!(plugin.config, own);
-        assert_eq!(plugin.grants.len(), 4);
+        assert_eq!(plugin.grants.len(), 3);
+        assert_eq!(plugin.sha256.and_then(stock::which), Some("k8s"), "for this content alone");
         let first = plugin.grants[0].to_string();
         assert!(
             first.starts_with(
@@ -275,6 +282,7 @@ mod tests {
         assert_eq!(config.plugins[0].config["service"], "other");
         assert_eq!(config.plugins[0].config["port"], "data");
         assert_eq!(config.plugins[0].grants, [Grant::Metric]);
+        assert_eq!(config.plugins[0].sha256, None, "nothing was granted here");
         assert_eq!(config.listen, "127.0.0.1:9100");
     }
 

@@ -11,8 +11,8 @@ use zepto_abi::plugin::{
     INFO_LAST_ERROR, INFO_NODE_ID, PluginStatus, TOKEN_BIT,
 };
 use zepto_core::limits::{
-    PLUGIN_HTTP_MAX, PLUGIN_RANDOM_BYTES_MAX, PLUGIN_TIMER_PERIOD_MS_MIN, PLUGIN_TIMERS_MAX,
-    PLUGIN_UDP_BYTES_MAX, PLUGIN_UDP_SOCKETS_MAX,
+    PLUGIN_HTTP_MAX, PLUGIN_RANDOM_BYTES_MAX, PLUGIN_TIMER_DELAY_MS_MIN,
+    PLUGIN_TIMER_PERIOD_MS_MIN, PLUGIN_TIMERS_MAX, PLUGIN_UDP_BYTES_MAX, PLUGIN_UDP_SOCKETS_MAX,
 };
 use zepto_message::Request;
 
@@ -74,6 +74,8 @@ impl Context {
         if self.timers.len() >= PLUGIN_TIMERS_MAX && !self.timers.contains(&id) {
             return Err(self.refuse("timer", PluginStatus::Busy, "too many timers"));
         }
+        // A plugin that is always busy with itself hears of nothing else.
+        let delay_ns = delay_ns.max(PLUGIN_TIMER_DELAY_MS_MIN * 1_000_000);
         self.push(Effect::Timer { id, delay_ns, period_ns })?;
         self.timers.insert(id);
         Ok(())
@@ -93,9 +95,6 @@ impl Context {
     /// `zp_http`.
     pub(crate) fn http(&mut self, bytes: &[u8]) -> Result<u64, PluginStatus> {
         self.granted(CAP_HTTP)?;
-        if bytes.len() as u64 > self.setting.limits.message.0 {
-            return Err(self.refuse("too_big", PluginStatus::TooBig, "the request is too big"));
-        }
         let request = Request::read(bytes).map_err(|malformed| {
             self.refuse("malformed", malformed.status(), &malformed.to_string())
         })?;
@@ -106,7 +105,8 @@ impl Context {
             .url
             .parse()
             .map_err(|text: String| self.refuse("http_url", PluginStatus::Invalid, &text))?;
-        let prepared = http::prepare(&request, target, &self.setting.grants);
+        let message_max = self.setting.limits.message.0 as usize;
+        let prepared = http::prepare(&request, target, &self.setting.grants, message_max);
         let prepared =
             prepared.map_err(|wrong| self.refuse(wrong.reason, wrong.status, &wrong.text))?;
         let token = self.token();
@@ -161,7 +161,7 @@ impl Context {
     }
 
     /// `zp_kv_get`.
-    pub(crate) fn kv_get(&mut self, key: &[u8]) -> Result<&[u8], PluginStatus> {
+    pub(crate) fn kv_get(&mut self, key: &[u8]) -> Result<Vec<u8>, PluginStatus> {
         self.granted(CAP_KV)?;
         self.kv.get(key).ok_or(PluginStatus::NotFound)
     }

@@ -63,7 +63,7 @@ impl Effect {
         match self {
             Self::Nodes(answer) => answer.len(),
             Self::Reply { bytes, .. } | Self::Send { bytes, .. } => bytes.len(),
-            Self::Http { request, .. } => request.body.len(),
+            Self::Http { request, .. } => request.bytes(),
             Self::Timer { .. } | Self::Cancel(_) | Self::Bind { .. } => 0,
         }
     }

@@ -21,6 +21,7 @@ use zepto_core::env::Env;
 use zepto_core::limits::{
     PLUGIN_EFFECTS_MAX, PLUGIN_LOG_LINES_PER_S, PLUGIN_QUESTIONS_MAX, PLUGIN_UDP_PER_S_MAX,
 };
+use zepto_message::is_hidden;
 
 /// What an instance is made with.
 #[derive(Clone)]
@@ -56,6 +57,7 @@ pub struct Context {
     handle: u64,
     next_token: u64,
     phase: Phase,
+    is_serving: bool,
     /// Bit of each kind the plugin is of.
     kinds: u32,
     effects: Vec<Effect>,
@@ -74,14 +76,15 @@ pub struct Context {
 }
 
 impl Context {
-    /// The side of a new instance. Handle and tokens of two instances are never the same, as long
-    /// as their generations differ.
+    /// The side of a new instance. Its handle and tokens are its generation's, which no other
+    /// instance of this process may have.
     pub fn new(setting: Setting, generation: u32, kv: Kv) -> Self {
         Self {
             handle: u64::from(generation) + 1,
             next_token: TOKEN_BIT | (u64::from(generation) << 32),
             setting,
             phase: Phase::Idle,
+            is_serving: false,
             kinds: 0,
             effects: Vec::new(),
             effect_bytes: 0,
@@ -140,13 +143,8 @@ impl Context {
     }
 
     /// Its keys and values.
-    pub fn kv_mut(&mut self) -> &mut Kv {
-        &mut self.kv
-    }
-
-    /// Gives the keys and values to the next instance.
-    pub fn into_kv(self) -> Kv {
-        self.kv
+    pub fn kv(&self) -> &Kv {
+        &self.kv
     }
 
     /// A token for a question that waits for a reply; `None` when too many wait.
@@ -157,6 +155,25 @@ impl Context {
         let token = self.token();
         self.questions.insert(token);
         Some(token)
+    }
+
+    /// An event is about to be delivered: what was said about the one before is over.
+    pub(crate) fn begin_event(&mut self) {
+        self.error.clear();
+    }
+
+    /// It is in service from START to STOP: only then it may say who is in the cluster. Revisions
+    /// begin anew, for START may come again.
+    pub(crate) fn set_serving(&mut self, is_serving: bool) {
+        self.is_serving = is_serving;
+        self.revision = 0;
+    }
+
+    /// Whatever it had in the outside world is over.
+    pub fn forget_all(&mut self) {
+        self.timers.clear();
+        self.requests.clear();
+        self.sockets.clear();
     }
 
     /// Nobody waits for a reply any more.
@@ -204,7 +221,24 @@ impl Context {
         status
     }
 
-    /// Counts a call whose address or handle was not the instance's.
+    /// A message above the limit, in either direction.
+    pub(crate) fn refuse_size(&mut self, len: u64) -> PluginStatus {
+        let text = format!("a message of {len} bytes, at most {}", self.setting.limits.message);
+        self.refuse("too_big", PluginStatus::TooBig, &text)
+    }
+
+    /// An address that is not all the plugin's.
+    pub(crate) fn refuse_address(&mut self) -> PluginStatus {
+        let text = "an address that is not the plugin's";
+        self.refuse("bad_address", PluginStatus::BadAddress, text)
+    }
+
+    /// A handle that is another instance's, or nobody's.
+    pub(crate) fn refuse_handle(&mut self) -> PluginStatus {
+        self.refuse("bad_handle", PluginStatus::BadHandle, "a handle that is not the plugin's")
+    }
+
+    /// Counts a call that is refused without a word.
     pub(crate) fn count_refusal(&mut self, reason: &'static str) {
         *self.refusals.entry(reason).or_default() += 1;
     }
@@ -222,14 +256,14 @@ impl Context {
     }
 }
 
-/// Bytes of a plugin as text that a terminal may show: at most so many, without control characters.
+/// Bytes of a plugin as text that a terminal may show: at most so many.
 pub(crate) fn clip(bytes: &[u8], most: usize) -> String {
     let cut = bytes.get(..most).unwrap_or(bytes);
     let mut text = String::with_capacity(cut.len());
     for c in String::from_utf8_lossy(cut).chars() {
         if c == '\t' {
             text.push(' ');
-        } else if c.is_control() || is_reordering(c) {
+        } else if is_hidden(c) {
             text.extend(c.escape_default());
         } else {
             text.push(c);
@@ -237,11 +271,3 @@ pub(crate) fn clip(bytes: &[u8], most: usize) -> String {
     }
     text
 }
-
-/// Characters that change the order in which others are shown.
-const fn is_reordering(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-#[cfg(test)]
-mod tests;

@@ -61,12 +61,11 @@ impl Context {
         if self.metrics.len() >= PLUGIN_METRICS_MAX && !self.metrics.contains_key(&name) {
             return Err(self.refuse("metric", PluginStatus::TooBig, "too many metrics"));
         }
-        let entry = self.metrics.entry(name).or_default();
-        match kind {
-            METRIC_COUNTER => *entry = entry.saturating_add(value.max(0)),
-            METRIC_GAUGE => *entry = value,
-            _ => return Err(PluginStatus::Invalid),
+        if kind != METRIC_COUNTER && kind != METRIC_GAUGE {
+            return Err(self.refuse("metric", PluginStatus::Invalid, "a metric's kind"));
         }
+        let entry = self.metrics.entry(name).or_default();
+        *entry = if kind == METRIC_GAUGE { value } else { entry.saturating_add(value.max(0)) };
         Ok(())
     }
 
@@ -77,7 +76,10 @@ impl Context {
             let text = "only a discovery plugin tells of nodes";
             return Err(self.refuse("kind", PluginStatus::Unsupported, text));
         }
-        self.check_size(&bytes)?;
+        if !self.is_serving {
+            let text = "nodes are told from START to STOP";
+            return Err(self.refuse("not_serving", PluginStatus::BadState, text));
+        }
         match Answer::check(bytes, self.setting.limits.nodes, self.revision) {
             Ok(answer) => {
                 let revision = answer.revision();
@@ -95,7 +97,6 @@ impl Context {
     /// `zp_reply`.
     pub(crate) fn reply(&mut self, token: u64, status: i32, bytes: Vec<u8>) -> Done {
         self.working()?;
-        self.check_size(&bytes)?;
         if !self.questions.contains(&token) {
             let text = "a reply to no question, or the second to one";
             return Err(self.refuse("bad_token", PluginStatus::BadHandle, text));
@@ -103,14 +104,5 @@ impl Context {
         self.push(Effect::Reply { token, status, bytes })?;
         self.questions.remove(&token);
         Ok(())
-    }
-
-    fn check_size(&mut self, bytes: &[u8]) -> Done {
-        let most = self.setting.limits.message;
-        if bytes.len() as u64 <= most.0 {
-            return Ok(());
-        }
-        let text = format!("a message of {} bytes, at most {most}", bytes.len());
-        Err(self.refuse("too_big", PluginStatus::TooBig, &text))
     }
 }

@@ -49,7 +49,7 @@ impl Origin {
         }
         let address = address.to_canonical();
         let is_loopback = address.is_loopback();
-        if self.host == "localhost" {
+        if self.host.trim_end_matches('.') == "localhost" {
             return is_loopback;
         }
         let is_link = match address {
@@ -124,7 +124,9 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     if lower.contains("%2e") || lower.contains("%2f") || lower.contains("%5c") {
         return Err("no encoded dots and slashes in its path");
     }
-    if path.split('/').any(|segment| segment == "." || segment == "..") {
+    // Some servers take what is behind a semicolon for parameters of the segment.
+    let mut segments = path.split('/').map(|it| it.split_once(';').map_or(it, |(name, _)| name));
+    if segments.any(|segment| segment == "." || segment == "..") {
         return Err("no . and .. in its path");
     }
     Ok(())

@@ -8,7 +8,7 @@
 //! | `kv` or `kv=1MiB` | keys and values that survive restarts |
 //! | `http=GET,POST https://host:443/path*;ca=FILE` | requests that match; the star is a prefix |
 //! | `secret=NAME=file:PATH@https://host:443` | `${secret:NAME}` is filled in for that origin |
-//! | `udp=bind ADDR peers NET,NET` | one socket there, to and from these networks |
+//! | `udp=bind ADDR peers NET,NET` | sockets there, to and from these networks |
 
 mod http;
 mod secret;

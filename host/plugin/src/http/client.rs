@@ -28,6 +28,9 @@ use zepto_core::limits::{
 const CONNECT_WITHIN: Duration = Duration::from_millis(PLUGIN_HTTP_CONNECT_MS);
 /// Bytes of an answer's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a message without headers and body, and of a header beside its text; not less.
+const MESSAGE_BYTES: usize = 512;
+const HEADER_BYTES: usize = 32;
 
 /// An answer, or a part of one.
 #[derive(Debug)]
@@ -108,7 +111,9 @@ async fn exchange(request: &Prepared, code: &mut u16, outlet: &Outlet<'_>) -> Re
         .method(request.method.clone())
         .uri(&request.target.path_and_query)
         .header(HOST, origin.authority());
-    for (name, value) in request.headers().map_err(io)? {
+    let headers = request.headers.clone();
+    let headers = tokio::task::spawn_blocking(move || headers.fill()).await;
+    for (name, value) in headers.map_err(io)?.map_err(io)? {
         message = message.header(name, value);
     }
     let body = Full::new(Bytes::copy_from_slice(&request.body));
@@ -116,13 +121,14 @@ async fn exchange(request: &Prepared, code: &mut u16, outlet: &Outlet<'_>) -> Re
     let head = answer.headers().iter().map(|(name, value)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });
-    let head = head.collect();
+    let head: Vec<(String, String)> = head.collect();
+    let room = room(request.message_max, &head)?;
     let status = answer.status().as_u16();
     if request.is_stream {
         *code = status;
-        stream_body(answer.into_body(), (status, head), outlet).await
+        stream_body(answer.into_body(), (status, head), room, outlet).await
     } else {
-        let (body, truncated) = collect(answer.into_body(), request.body_max).await?;
+        let (body, truncated) = collect(answer.into_body(), request.body_max.min(room)).await?;
         let flags = HTTP_FIRST | HTTP_LAST | truncated;
         let part = Part { code: status, flags, headers: head, body, status: PluginStatus::Ok };
         let _gone = outlet.put(part).await;
@@ -130,10 +136,20 @@ async fn exchange(request: &Prepared, code: &mut u16, outlet: &Outlet<'_>) -> Re
     }
 }
 
+/// Bytes that a message has for a body beside its head.
+fn room(message_max: usize, head: &[(String, String)]) -> Result<usize, Broken> {
+    let head = head.iter().map(|(name, value)| name.len() + value.len() + HEADER_BYTES);
+    let taken = MESSAGE_BYTES + head.sum::<usize>();
+    message_max.checked_sub(taken).ok_or_else(|| {
+        broken(PluginStatus::TooBig, format!("a head of {taken} bytes, at most {message_max}"))
+    })
+}
+
 /// The parts of a body, as they come.
 async fn stream_body(
     mut body: Incoming,
     (code, headers): (u16, Vec<(String, String)>),
+    room: usize,
     outlet: &Outlet<'_>,
 ) -> Result<(), Broken> {
     let part = |flags, headers, body| Part { code, flags, headers, body, status: PluginStatus::Ok };
@@ -142,7 +158,7 @@ async fn stream_body(
     }
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(io)?.into_data() else { continue };
-        for chunk in data.chunks(PLUGIN_HTTP_PART_BYTES_MAX) {
+        for chunk in data.chunks(PLUGIN_HTTP_PART_BYTES_MAX.min(room).max(1)) {
             if !outlet.put(part(0, Vec::new(), chunk.to_vec())).await {
                 return Ok(());
             }

@@ -9,8 +9,8 @@ use hyper::header::{HeaderName, HeaderValue};
 use std::path::PathBuf;
 use zepto_abi::plugin::PluginStatus;
 use zepto_core::limits::{
-    PLUGIN_HTTP_BODY_BYTES_MAX, PLUGIN_HTTP_HEADERS_MAX, PLUGIN_HTTP_TIMEOUT_MS,
-    PLUGIN_HTTP_TIMEOUT_MS_MAX,
+    PLUGIN_HTTP_BODY_BYTES_DEFAULT, PLUGIN_HTTP_BODY_BYTES_MAX, PLUGIN_HTTP_HEADER_BYTES_MAX,
+    PLUGIN_HTTP_HEADERS_MAX, PLUGIN_HTTP_TIMEOUT_MS, PLUGIN_HTTP_TIMEOUT_MS_MAX,
 };
 use zepto_message::Request;
 
@@ -40,11 +40,14 @@ enum Value {
 pub struct Prepared {
     pub(super) method: hyper::Method,
     pub(super) target: Target,
-    headers: Vec<(HeaderName, Value)>,
-    pub(crate) body: Vec<u8>,
+    pub(super) headers: Headers,
+    pub(super) body: Vec<u8>,
     pub(super) ca: Option<PathBuf>,
     pub(super) timeout: Duration,
+    /// Bytes of the answer's body.
     pub(super) body_max: usize,
+    /// Bytes of the message that the answer comes in.
+    pub(super) message_max: usize,
     pub(super) is_stream: bool,
 }
 
@@ -55,14 +58,45 @@ impl fmt::Debug for Prepared {
 }
 
 impl Prepared {
-    /// The headers, secrets filled in.
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.headers.bytes + self.body.len()
+    }
+}
+
+/// The headers of a request, secrets not filled in.
+#[derive(Clone)]
+pub(super) struct Headers {
+    headers: Vec<(HeaderName, Value)>,
+    bytes: usize,
+}
+
+impl Headers {
+    fn check(request: &Request<'_>, target: &Target, grants: &Grants) -> Result<Self, Rejected> {
+        let too_big = |text| Rejected { reason: "too_many", status: PluginStatus::TooBig, text };
+        let count = request.headers.len();
+        if count > PLUGIN_HTTP_HEADERS_MAX {
+            return Err(too_big(format!("{count} headers, at most {PLUGIN_HTTP_HEADERS_MAX}")));
+        }
+        // Before anything is copied: the same bytes may be named many times.
+        let bytes = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > PLUGIN_HTTP_HEADER_BYTES_MAX {
+            let text = format!("headers of {bytes} bytes, at most {PLUGIN_HTTP_HEADER_BYTES_MAX}");
+            return Err(too_big(text));
+        }
+        let headers =
+            request.headers.iter().map(|(name, value)| header(name, value, target, grants));
+        Ok(Self { headers: headers.collect::<Result<_, _>>()?, bytes })
+    }
+
+    /// The headers, secrets filled in. It reads files.
     ///
     /// # Errors
     /// When a secret cannot be read.
-    pub(super) fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
-        let fill = |(name, value): &(HeaderName, Value)| {
+    pub fn fill(self) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+        let fill = |(name, value)| {
             let value = match value {
-                Value::Plain(value) => value.clone(),
+                Value::Plain(value) => value,
                 Value::Secret(before, grant, after) => {
                     let text = format!("{before}{}{after}", grant.read()?);
                     let mut value = HeaderValue::try_from(text).map_err(|e| e.to_string())?;
@@ -70,13 +104,13 @@ impl Prepared {
                     value
                 }
             };
-            Ok((name.clone(), value))
+            Ok((name, value))
         };
-        self.headers.iter().map(fill).collect()
+        self.headers.into_iter().map(fill).collect()
     }
 }
 
-/// Checks a request.
+/// Checks a request. Its answer is to fit into a message.
 ///
 /// # Errors
 /// Why it is not made.
@@ -84,6 +118,7 @@ pub fn prepare(
     request: &Request<'_>,
     target: Target,
     grants: &Grants,
+    message_max: usize,
 ) -> Result<Prepared, Rejected> {
     let allowed = grants.http.iter().find(|grant| grant.allows(request.method, &target));
     let Some(allowed) = allowed else {
@@ -94,11 +129,6 @@ pub fn prepare(
     if elsewhere.iter().any(|bytes| contains(bytes, SECRET.as_bytes())) {
         return Err(denied("a secret goes into a header's value, nowhere else".into()));
     }
-    if request.headers.len() > PLUGIN_HTTP_HEADERS_MAX {
-        let text = format!("{} headers, at most {PLUGIN_HTTP_HEADERS_MAX}", request.headers.len());
-        return Err(Rejected { reason: "too_many", status: PluginStatus::TooBig, text });
-    }
-    let headers = request.headers.iter().map(|(name, value)| header(name, value, &target, grants));
     let wanted = match request.timeout_ms {
         0 => PLUGIN_HTTP_TIMEOUT_MS,
         ms => u64::from(ms).min(PLUGIN_HTTP_TIMEOUT_MS_MAX),
@@ -106,14 +136,15 @@ pub fn prepare(
     let method = hyper::Method::from_bytes(request.method.as_bytes());
     Ok(Prepared {
         method: method.map_err(|error| invalid(error.to_string()))?,
-        headers: headers.collect::<Result<_, _>>()?,
+        headers: Headers::check(request, &target, grants)?,
         body: request.body.to_vec(),
         ca: allowed.ca.clone(),
         timeout: Duration::from_millis(wanted),
         body_max: match request.max_body as usize {
-            0 => PLUGIN_HTTP_BODY_BYTES_MAX,
+            0 => PLUGIN_HTTP_BODY_BYTES_DEFAULT,
             bytes => bytes.min(PLUGIN_HTTP_BODY_BYTES_MAX),
         },
+        message_max,
         is_stream: request.is_stream,
         target,
     })
@@ -180,7 +211,7 @@ mod tests {
         let method = if body.is_empty() { "GET" } else { "POST" };
         let headers = headers.to_vec();
         let request = Request { method, url, headers, body, ..Request::default() };
-        prepare(&request, url.parse().unwrap(), &Grants::of(&grants))
+        prepare(&request, url.parse().unwrap(), &Grants::of(&grants), 1 << 20)
     }
 
     fn refused(url: &str, headers: &[(&str, &str)], body: &[u8], text: &str) {
@@ -195,9 +226,9 @@ mod tests {
         let request = prepare_one("https://api/v1/x?y", &headers, b"").unwrap();
         assert_eq!(request.ca.as_deref(), Some("/ca.crt".as_ref()));
         assert_eq!(request.timeout, Duration::from_millis(PLUGIN_HTTP_TIMEOUT_MS));
-        assert_eq!(request.body_max, PLUGIN_HTTP_BODY_BYTES_MAX);
+        assert_eq!(request.body_max, PLUGIN_HTTP_BODY_BYTES_DEFAULT);
         // The secret is read when the request is made, so a rotated one is found.
-        assert!(request.headers().unwrap_err().contains("/no/such/file"));
+        assert!(request.headers.fill().unwrap_err().contains("/no/such/file"));
     }
 
     #[test]
@@ -220,6 +251,18 @@ mod tests {
             let wrong = prepare_one("https://api/v1/x", &[(name, value)], b"").unwrap_err();
             assert_eq!(wrong.status, PluginStatus::Invalid, "{name:?}");
         }
+    }
+
+    #[test]
+    fn headers_are_bounded_all_together_however_often_they_name_the_same_bytes() {
+        let value = "x".repeat(2000);
+        let headers = [("a", value.as_str()); 33];
+        let wrong = prepare_one("https://api/v1/x", &headers, b"").unwrap_err();
+        assert_eq!(wrong.status, PluginStatus::TooBig, "{wrong}");
+        let request = prepare_one("https://api/v1/x", &headers[..32], b"").unwrap();
+        assert_eq!(request.bytes(), 32 * 2001);
+        let many = [("a", "x"); PLUGIN_HTTP_HEADERS_MAX + 1];
+        assert!(prepare_one("https://api/v1/x", &many, b"").is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Questions to a plugin, and their replies: each has one, or an error when its time is over.
 
-use super::live::Live;
+use super::live::{Live, Outcome};
 use super::{MS, Manager};
 use crate::instance::Fault;
 use crate::runner::Delivery;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use zepto_abi::plugin::PluginStatus;
 use zepto_core::env::Env;
-use zepto_core::limits::PLUGIN_REPLY_MS;
+use zepto_core::limits::{PLUGIN_QUESTIONS_MAX, PLUGIN_REPLY_MS};
 use zepto_core::time::Nanos;
 
 /// Why a question has no answer.
@@ -24,6 +24,9 @@ pub enum NoReply {
     /// It does not run.
     #[error("the plugin does not run")]
     Down,
+    /// Too many questions wait for it.
+    #[error("{PLUGIN_QUESTIONS_MAX} questions wait for a reply; ask again later")]
+    Busy,
 }
 
 /// Where the reply to one question goes.
@@ -40,8 +43,9 @@ impl Manager {
                 return drop(reply.send(Err(NoReply::Down)));
             }
         };
-        let Some(token) = outcome.question else { return drop(reply.send(Err(NoReply::Down))) };
+        let Some(token) = outcome.question else { return drop(reply.send(Err(NoReply::Busy))) };
         let status = outcome.status.unwrap_or_default();
+        let why = refused(status, &outcome.error);
         let due = Nanos(self.env.now().0 + PLUGIN_REPLY_MS * MS);
         // Before what the handler asked for is done: it may have replied already.
         self.questions.insert(token, (due, reply));
@@ -51,7 +55,7 @@ impl Manager {
         {
             // It says at once that it has no answer.
             self.forget(token).await;
-            drop(reply.send(Err(self.refused(status).await)));
+            drop(reply.send(Err(why)));
         }
     }
 
@@ -72,38 +76,36 @@ impl Manager {
             drop(reply.send(Err(NoReply::Late)));
         }
     }
-
-    /// Why a plugin said no: its own words, if it has any.
-    pub(super) async fn refused(&self, status: i32) -> NoReply {
-        let tally = match &self.live {
-            Some(live) => live.tally().await,
-            None => None,
-        };
-        let own = tally.map(|tally| tally.error).filter(|error| !error.is_empty());
-        own.map_or_else(|| status_of(status), NoReply::Refused)
-    }
 }
 
-/// Asks an instance, and delivers what comes in for it until it has replied. What it emits
-/// meanwhile is not taken.
+/// Asks an instance, and delivers what comes in for it until it has replied. What else came of that
+/// is `missed`, and the caller's.
 pub(super) async fn ask_through(
     live: &mut Live,
     env: &Arc<dyn Env>,
     delivery: Delivery,
     until: Nanos,
+    missed: &mut Vec<Outcome>,
 ) -> Result<Vec<u8>, NoReply> {
     let ended = |fault: Fault| NoReply::Refused(fault.to_string());
     let mut outcome = live.deliver(delivery).await.map_err(ended)?;
-    let Some(token) = outcome.question else { return Err(NoReply::Down) };
-    if outcome.status.is_some_and(|status| status < 0) {
-        let status = outcome.status.unwrap_or_default();
-        return Err(status_of(status));
+    let token = outcome.question.ok_or(NoReply::Busy)?;
+    let at_once = outcome.status.filter(|status| *status < 0);
+    if let Some(status) = at_once {
+        let why = refused(status, &outcome.error);
+        missed.push(outcome);
+        live.forget_question(token).await;
+        return Err(why);
     }
     loop {
-        for (of, status, bytes) in outcome.replies {
-            if of == token {
-                return if status >= 0 { Ok(bytes) } else { Err(status_of(status)) };
-            }
+        let place = outcome.replies.iter().position(|(of, ..)| *of == token);
+        let reply = place.map(|place| outcome.replies.remove(place));
+        let why = |status| refused(status, &outcome.error);
+        let answer =
+            reply.map(|(_, status, bytes)| if status >= 0 { Ok(bytes) } else { Err(why(status)) });
+        missed.push(outcome);
+        if let Some(answer) = answer {
+            return answer;
         }
         let left = Duration::from_nanos(until.0.saturating_sub(env.now().0));
         let next = tokio::time::timeout(left, live.next(env)).await;
@@ -115,7 +117,8 @@ pub(super) async fn ask_through(
     }
 }
 
-fn status_of(status: i32) -> NoReply {
+/// Why a plugin said no: its own words, if it has any.
+pub(super) fn refused(status: i32, own: &str) -> NoReply {
     let text = PluginStatus::from_code(status).map_or("an unknown status", PluginStatus::text);
-    NoReply::Refused(text.to_owned())
+    NoReply::Refused(if own.is_empty() { text.to_owned() } else { own.to_owned() })
 }

@@ -45,13 +45,28 @@ impl Manager {
         }
     }
 
+    /// Another instance begins to tell of nodes.
+    pub(super) fn begin_roster(&mut self) {
+        if let Some(roster) = &mut self.roster {
+            roster.begin();
+            self.resync_at = None;
+            self.publish();
+        }
+    }
+
     fn publish(&self) {
         let Some(roster) = &self.roster else { return };
         let held = roster.held().map(|held| (held.removes.0, held.removes.1, held.wants_operator));
         let others: Vec<Discovered> = roster.others().cloned().collect();
         let discovery = DiscoveryReport { nodes: others.len(), answered: roster.answered(), held };
         self.report.send_modify(|report| report.discovery = Some(discovery));
-        self.nodes.send_replace(Arc::new(others));
+        self.nodes.send_if_modified(|known| {
+            let is_other = **known != others;
+            if is_other {
+                *known = Arc::new(others);
+            }
+            is_other
+        });
     }
 
     /// An operator says that what is held is right.

@@ -1,9 +1,12 @@
 //! What becomes of a plugin whose instance came to its end: a pause and another one, or, when that
 //! happens too often, its last good answer for good.
 
+use super::live::{Live, Outcome};
 use super::{MS, Manager, NoReply, State};
 use crate::config::Then;
+use crate::error::LoadError;
 use crate::instance::Fault;
+use std::sync::Arc;
 
 impl Manager {
     /// The instance came to its end.
@@ -56,9 +59,10 @@ impl Manager {
     pub(super) async fn restart(&mut self) {
         self.restart_at = None;
         self.report.send_modify(|report| report.restarts += 1);
-        match self.open_instance(&self.loaded.clone()).await {
+        match self.open_again().await {
             Ok((live, outcome)) => {
                 self.live = Some(live);
+                self.begin_roster();
                 self.take(outcome).await;
                 self.begin().await;
             }
@@ -68,5 +72,12 @@ impl Manager {
                 self.pause_or_fail(&error.to_string());
             }
         }
+    }
+
+    async fn open_again(&mut self) -> Result<(Live, Outcome), LoadError> {
+        let (loader, loaded) = (Arc::clone(&self.parts.loader), self.loaded.clone());
+        let renewing = tokio::task::spawn_blocking(move || loader.renew(&loaded));
+        self.loaded = renewing.await.map_err(|error| LoadError::System(error.to_string()))??;
+        self.open_instance(&self.loaded.clone()).await
     }
 }

@@ -23,7 +23,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zepto_core::env::Env;
-use zepto_core::limits::{PLUGIN_HUNG_AFTER_MS, PLUGIN_QUEUE_MAX, PLUGIN_UDP_BYTES_MAX};
+use zepto_core::limits::{
+    PLUGIN_HTTP_QUEUE_MAX, PLUGIN_HUNG_AFTER_MS, PLUGIN_QUEUE_MAX, PLUGIN_UDP_BYTES_MAX,
+};
 
 type Queue<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
 /// A datagram: the socket's token, the sender, the bytes.
@@ -61,6 +63,8 @@ pub(super) struct Outcome {
     pub answers: Vec<Answer>,
     /// Replies: token, status, bytes.
     pub replies: Vec<(u64, i32, Vec<u8>)>,
+    /// The plugin's last words about it, if any.
+    pub error: String,
     /// Time that the handler took, ns.
     pub took_ns: u64,
 }
@@ -69,10 +73,14 @@ pub(super) struct Outcome {
 pub(super) struct Live {
     /// What it is an instance of.
     pub loaded: Loaded,
+    /// Which instance of this process it is.
+    pub generation: u32,
     setting: Setting,
     jobs: mpsc::Sender<Job>,
     wake: Arc<Notify>,
     timers: Timers,
+    /// Whether the last event was a timer's: the others have their turn then.
+    was_timer: bool,
     requests: BTreeMap<u64, Task>,
     sockets: BTreeMap<u64, (Arc<UdpSocket>, Task)>,
     parts: Queue<(u64, Part)>,
@@ -108,13 +116,15 @@ impl Live {
         let jobs = jobs.map_err(|error| LoadError::System(format!("no thread: {error}")))?;
         let mut live = Self {
             loaded: loaded.clone(),
+            generation,
             kv_path: kv_path(directory, &setting.name),
             jobs,
             wake,
             timers: Timers::default(),
+            was_timer: false,
             requests: BTreeMap::new(),
             sockets: BTreeMap::new(),
-            parts: mpsc::channel(PLUGIN_QUEUE_MAX),
+            parts: mpsc::channel(PLUGIN_HTTP_QUEUE_MAX),
             datagrams: mpsc::channel(PLUGIN_QUEUE_MAX),
             gone: Vec::new(),
             dropped: Arc::default(),
@@ -176,6 +186,8 @@ impl Live {
     /// Ends what it has in the outside world, so that another one may bind the same sockets. It may
     /// be started again.
     pub async fn silence(&mut self) {
+        // A thread that is gone counts nothing any more.
+        drop(self.jobs.send(Job::Silence).await);
         self.timers = Timers::default();
         self.requests.clear();
         for (_, (socket, task)) in core::mem::take(&mut self.sockets) {
@@ -183,7 +195,7 @@ impl Live {
             task.end().await;
         }
         self.gone.clear();
-        self.parts = mpsc::channel(PLUGIN_QUEUE_MAX);
+        self.parts = mpsc::channel(PLUGIN_HTTP_QUEUE_MAX);
         self.datagrams = mpsc::channel(PLUGIN_QUEUE_MAX);
     }
 
@@ -203,8 +215,14 @@ impl Live {
             if let Some(token) = self.gone.pop() {
                 return Delivery::socket_failed(token);
             }
+            if core::mem::take(&mut self.was_timer)
+                && let Some(waiting) = self.waiting()
+            {
+                return waiting;
+            }
             let now = env.now();
             if let Some((id, repeats)) = self.timers.pop(now) {
+                self.was_timer = true;
                 return Delivery::timer(id, repeats);
             }
             let due = self.timers.next().map(|due| due.0.saturating_sub(now.0));
@@ -221,13 +239,22 @@ impl Live {
         }
     }
 
+    /// What came in already.
+    fn waiting(&mut self) -> Option<Delivery> {
+        if let Ok((token, part)) = self.parts.1.try_recv() {
+            return Some(Delivery::http(token, &part));
+        }
+        let (token, from, bytes) = self.datagrams.1.try_recv().ok()?;
+        Some(Delivery::datagram(token, &from.to_string(), &bytes))
+    }
+
     async fn carry_out(&mut self, done: Done) -> Outcome {
         if let Some(bytes) = done.kept {
             self.keep(bytes).await;
         }
-        let (status, question, took_ns) = (done.status, done.question, done.took_ns);
-        let mut outcome = Outcome { status, question, took_ns, ..Outcome::default() };
-        for effect in done.effects {
+        let Done { status, question, error, took_ns, effects, .. } = done;
+        let mut outcome = Outcome { status, question, error, took_ns, ..Outcome::default() };
+        for effect in effects {
             match effect {
                 Effect::Nodes(answer) => outcome.answers.push(answer),
                 Effect::Reply { token, status, bytes } => {
@@ -281,6 +308,11 @@ impl Live {
                 return;
             }
         };
+        // A new socket is known to be writable only once the system has said so, and the plugin may
+        // send with what it asked for together with this.
+        if timeout(WRITABLE_WITHIN, socket.writable()).await.is_err() {
+            tracing::debug!(plugin = self.setting.name, %address, "not writable yet");
+        }
         let (receiver, queue) = (Arc::clone(&socket), self.datagrams.0.clone());
         let dropped = Arc::clone(&self.dropped);
         let task = tokio::spawn(async move {
@@ -308,5 +340,7 @@ impl Live {
     }
 }
 
+/// Time for the system to say that a new socket can be written to.
+const WRITABLE_WITHIN: Duration = Duration::from_millis(100);
 /// Longest sleep without a look at the timers.
 const LONGEST: Duration = Duration::from_secs(3600);

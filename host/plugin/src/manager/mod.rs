@@ -5,6 +5,7 @@ mod ask;
 mod discovery;
 mod failure;
 mod live;
+mod quarantine;
 mod reload;
 mod report;
 mod restarts;
@@ -18,14 +19,16 @@ pub use worker::Spawn;
 use crate::config::PluginConfig;
 use crate::context::Setting;
 use crate::error::LoadError;
-use crate::file::{PluginFile, Sha256};
+use crate::file::PluginFile;
 use crate::kv::Kv;
 use crate::loader::{Loaded, Loader};
 use crate::runner::{Delivery, Opening};
 use crate::vet::{Discovered, Roster};
-use ask::{Reply, ask_through};
+use ask::{Reply, ask_through, refused};
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use live::{Live, Outcome, kv_path};
+use quarantine::Quarantine;
 use restarts::Restarts;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,7 +44,7 @@ const TALLY_EVERY_NS: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
 
 /// Refusals that tell of limits and grants, not of broken rules.
-const IS_NO_BREACH: [&str; 10] = [
+const IS_NO_BREACH: [&str; 11] = [
     "log_lines",
     "http_busy",
     "udp_busy",
@@ -50,6 +53,7 @@ const IS_NO_BREACH: [&str; 10] = [
     "kv",
     "too_much",
     "not_granted",
+    "not_serving",
     "http_url",
     "udp_address",
 ];
@@ -60,6 +64,8 @@ pub enum Command {
     Reload(Box<PluginFile>, oneshot::Sender<Result<String, String>>),
     /// Take what is held: an operator says that it is right.
     Confirm(oneshot::Sender<Option<String>>),
+    /// Take another configuration, JSON.
+    Configure(String, oneshot::Sender<Result<(), String>>),
     /// Ask a question.
     Ask(Delivery, Reply),
     /// Tell something.
@@ -94,14 +100,14 @@ pub struct Manager {
     /// The version before, until when it is kept.
     before: Option<(Live, Nanos)>,
     loaded: Loaded,
-    generation: u32,
+    kv: Kv,
     roster: Option<Roster>,
     questions: BTreeMap<u64, (Nanos, Reply)>,
     restarts: Restarts,
     restart_at: Option<Nanos>,
     resync_at: Option<Nanos>,
     tally_at: Nanos,
-    quarantine: BTreeMap<Sha256, String>,
+    quarantine: Quarantine,
     commands: mpsc::Receiver<Command>,
     report: watch::Sender<Report>,
     nodes: watch::Sender<Arc<Vec<Discovered>>>,
@@ -145,13 +151,13 @@ impl Manager {
             env,
             live: None,
             before: None,
-            generation: 0,
+            kv: kept(&parts).await?,
             roster,
             questions: BTreeMap::new(),
             restart_at: None,
             resync_at: None,
             tally_at: Nanos(0),
-            quarantine: BTreeMap::new(),
+            quarantine: Quarantine::default(),
             commands: waiting,
             report,
             nodes,
@@ -167,18 +173,13 @@ impl Manager {
 
     /// Opens an instance of a version.
     async fn open_instance(&mut self, loaded: &Loaded) -> Result<(Live, Outcome), LoadError> {
-        let (path, setting) = (&self.parts.directory, self.parts.setting.clone());
-        let kept = kv_path(path, &setting.name);
-        let limit = setting.grants.kv_bytes;
-        let read = tokio::task::spawn_blocking(move || match limit {
-            Some(limit) => Kv::read(&kept, limit)
-                .map_err(|error| LoadError::System(format!("{}: {error}", kept.display()))),
-            None => Ok(Kv::default()),
-        });
-        let kv = read.await.map_err(|error| LoadError::System(error.to_string()))??;
-        self.generation += 1;
+        // A handle names one instance of the process, whichever plugin's it is.
+        static INSTANCES: AtomicU32 = AtomicU32::new(1);
+        let generation = INSTANCES.fetch_add(1, Ordering::Relaxed);
+        let setting = self.parts.setting.clone();
+        let kept = (self.parts.directory.as_path(), self.kv.clone());
         let threads = (&self.parts.spawn, &self.parts.opening);
-        Live::open(loaded, setting, self.generation, (path, kv), threads).await
+        Live::open(loaded, setting, generation, kept, threads).await
     }
 
     /// Works until it is stopped.
@@ -224,6 +225,7 @@ impl Manager {
         match command {
             Command::Reload(file, reply) => drop(reply.send(self.reload(*file).await)),
             Command::Confirm(reply) => drop(reply.send(self.confirm())),
+            Command::Configure(json, reply) => drop(reply.send(self.configure(json).await)),
             Command::Ask(delivery, reply) => self.ask(delivery, reply).await,
             Command::Tell(delivery) => self.deliver(delivery).await,
             Command::Stop(_) => {}
@@ -244,20 +246,33 @@ impl Manager {
             let is_error = status < 0 && status != PluginStatus::Unsupported.code();
             self.report.send_modify(|report| {
                 report.events += 1;
-                report.errors += u64::from(is_error);
                 report.event_ns += outcome.took_ns;
                 report.event_ns_max = report.event_ns_max.max(outcome.took_ns);
+                if is_error {
+                    report.errors += 1;
+                    report.last_error = refused(status, &outcome.error).to_string();
+                }
             });
         }
         for (token, status, bytes) in outcome.replies {
             let Some((_, reply)) = self.questions.remove(&token) else { continue };
-            let answer = if status >= 0 { Ok(bytes) } else { Err(self.refused(status).await) };
+            let answer = if status >= 0 { Ok(bytes) } else { Err(refused(status, &outcome.error)) };
             // Whoever asked may have given up.
             drop(reply.send(answer));
         }
+        let from = self.generation();
         for answer in outcome.answers {
+            // The first may have been the end of the instance that gave them.
+            if self.generation() != from {
+                return;
+            }
             self.offer(&answer).await;
         }
+    }
+
+    /// Which instance is in service.
+    fn generation(&self) -> Option<u32> {
+        self.live.as_ref().map(|live| live.generation)
     }
 
     /// When there is something to do next, whatever comes in.
@@ -323,10 +338,23 @@ impl Manager {
     /// Has an instance end what it began; waits for its reply, but not for long.
     async fn quiet(&mut self, live: &mut Live) {
         let until = Nanos(self.env.now().0 + PLUGIN_STOP_MS * MS);
-        let stopped = ask_through(live, &self.env, Delivery::stop(), until).await;
+        // Nobody waits for anything else any more.
+        let mut missed = Vec::new();
+        let stopped = ask_through(live, &self.env, Delivery::stop(), until, &mut missed).await;
         if let Err(why) = stopped {
             tracing::debug!(plugin = self.parts.setting.name, %why, "no reply to STOP");
         }
         live.silence().await;
     }
+}
+
+/// What a plugin kept before.
+async fn kept(parts: &Parts) -> Result<Kv, LoadError> {
+    let Some(limit) = parts.setting.grants.kv_bytes else { return Ok(Kv::default()) };
+    let path = kv_path(&parts.directory, &parts.setting.name);
+    let read = tokio::task::spawn_blocking(move || {
+        Kv::read(&path, limit)
+            .map_err(|error| LoadError::System(format!("{}: {error}", path.display())))
+    });
+    read.await.map_err(|error| LoadError::System(error.to_string()))?
 }

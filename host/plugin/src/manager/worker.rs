@@ -3,7 +3,6 @@
 
 use crate::error::LoadError;
 use crate::instance::Fault;
-use crate::kv::Kv;
 use crate::runner::{Delivery, Done, Opening, Runner, Tally};
 use core::time::Duration;
 use std::sync::Arc;
@@ -20,10 +19,12 @@ pub(super) enum Job {
     Deliver(Delivery, oneshot::Sender<Result<Done, Fault>>),
     /// Nobody waits for the reply to a question any more.
     ForgetQuestion(u64),
+    /// What it had in the outside world is over.
+    Silence,
     /// Tell what is counted.
     Tally(oneshot::Sender<Tally>),
-    /// Close the instance, and give back what it kept.
-    Close(Duration, oneshot::Sender<Kv>),
+    /// Close the instance.
+    Close(Duration, oneshot::Sender<()>),
 }
 
 /// Jobs that wait for one thread: the manager asks for one at a time, and forgets questions.
@@ -48,9 +49,11 @@ fn run(mut runner: Runner, mut jobs: mpsc::Receiver<Job>) {
             Job::Open(opening, reply) => drop(reply.send(runner.open(&opening))),
             Job::Deliver(delivery, reply) => drop(reply.send(runner.deliver(&delivery))),
             Job::ForgetQuestion(token) => runner.forget_question(token),
+            Job::Silence => runner.forget_all(),
             Job::Tally(reply) => drop(reply.send(runner.tally())),
             Job::Close(within, reply) => {
-                drop(reply.send(runner.close(within)));
+                runner.close(within);
+                let _gone = reply.send(());
                 return;
             }
         }

@@ -26,8 +26,7 @@ pub(super) fn with(handle: u64, call: impl FnOnce(&mut Context) -> i32) -> i32 {
         };
         let Some(context) = current.as_deref_mut() else { return PluginStatus::BadState.code() };
         if context.handle() != handle {
-            context.count_refusal("bad_handle");
-            return PluginStatus::BadHandle.code();
+            return context.refuse_handle().code();
         }
         call(context)
     })

@@ -35,14 +35,6 @@ impl NativeInstance {
         self.context.as_deref_mut().expect("no call runs")
     }
 
-    /// Gives its host's side back.
-    ///
-    /// # Panics
-    /// Never, as above.
-    pub fn into_context(mut self) -> Context {
-        *self.context.take().expect("no call runs")
-    }
-
     /// `open`; the plugin's handle, or its status.
     pub fn open(&mut self, message: &[u8]) -> i64 {
         let (open, handle) = (self.library.open, self.handle);

@@ -3,14 +3,15 @@
 
 use super::table::{HOST_API, HostApi};
 use crate::error::LoadError;
-use crate::file::PluginFile;
+use crate::file::{PluginFile, Sha256};
 use crate::kv::replace;
 use core::ffi::c_void;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicU64, Ordering};
 use libloading::os::unix::{Library as Open, RTLD_LOCAL, RTLD_NOW};
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,8 @@ pub struct Library {
     pub(super) open: OpenFn,
     pub(super) event: EventFn,
     pub(super) close: CloseFn,
+    copy: Arc<Path>,
+    sha256: Sha256,
 }
 
 impl Library {
@@ -36,13 +39,31 @@ impl Library {
     ///
     /// # Errors
     /// When it cannot be opened, or lacks a function.
-    pub fn open(file: &PluginFile, name: &str, directory: &Path) -> Result<Self, LoadError> {
+    pub fn open(file: &PluginFile, directory: &Path) -> Result<Self, LoadError> {
+        Self::of(&file.bytes, file.sha256, directory)
+    }
+
+    /// Opens it once more, with variables of its own.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn again(&self, directory: &Path) -> Result<Self, LoadError> {
+        let bytes = fs::read(&self.copy);
+        let bytes = bytes.map_err(|error| system(&self.copy, &error))?;
+        if Sha256::of(&bytes) != self.sha256 {
+            let text = format!("{}: changed since it was written", self.copy.display());
+            return Err(LoadError::System(text));
+        }
+        Self::of(&bytes, self.sha256, directory)
+    }
+
+    fn of(bytes: &[u8], sha256: Sha256, directory: &Path) -> Result<Self, LoadError> {
         static OPENED: AtomicU64 = AtomicU64::new(0);
         let number = OPENED.fetch_add(1, Ordering::Relaxed);
-        let path = directory.join(format!("{}-{name}-{number}.so", file.sha256));
+        let path = directory.join(format!("{sha256}-{number}.so"));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        let copied = made.and_then(|()| replace(&path, &file.bytes));
-        copied.map_err(|error| LoadError::System(format!("{}: {error}", path.display())))?;
+        let copied = made.and_then(|()| replace(&path, bytes));
+        copied.map_err(|error| system(&path, &error))?;
         // SAFETY: opening runs the library's constructors. The operator allowed native plugins and
         // named this file, and its descriptor says that it is one.
         let library = unsafe { Open::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
@@ -63,8 +84,12 @@ impl Library {
             let text = format!("zp_plugin_bind_v1 returned {status}");
             return Err(LoadError::Version(text));
         }
-        Ok(Self { open, event, close })
+        Ok(Self { open, event, close, copy: path.into(), sha256 })
     }
+}
+
+fn system(path: &Path, error: &io::Error) -> LoadError {
+    LoadError::System(format!("{}: {error}", path.display()))
 }
 
 fn missing(error: libloading::Error) -> LoadError {

@@ -1,11 +1,11 @@
 //! The nodes that discovery knows of: the last good answer, and the guard against a bad one.
 //!
 //! An answer that would remove more than 30 % of the known nodes is held. It is applied when a
-//! later answer still wants that after the hold, or when an operator confirms it; one that would
-//! leave nobody is applied only by an operator. This node itself is never removed.
+//! later answer still removes those, and no others, after the hold, or when an operator confirms it;
+//! one that would leave nobody is applied only by an operator. This node itself is never removed.
 
 use super::nodes::{Answer, Discovered};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use zepto_core::limits::{PLUGIN_HOLD_MS, PLUGIN_REMOVE_PERCENT_MAX};
 use zepto_core::time::Nanos;
 use zepto_message::Mode;
@@ -50,12 +50,27 @@ pub struct Roster {
     nodes: BTreeMap<String, Discovered>,
     held: Option<(Held, BTreeMap<String, Discovered>)>,
     answered: Option<Nanos>,
+    /// Whether the instance in service has given a full answer.
+    has_base: bool,
 }
 
 impl Roster {
     /// Nobody but this node is known.
     pub fn new(own: &str) -> Self {
-        Self { own: own.to_owned(), nodes: BTreeMap::new(), held: None, answered: None }
+        Self {
+            own: own.to_owned(),
+            nodes: BTreeMap::new(),
+            held: None,
+            answered: None,
+            has_base: false,
+        }
+    }
+
+    /// Another instance begins: what is held was the one's before, and what that knew is not known
+    /// to this one.
+    pub fn begin(&mut self) {
+        self.held = None;
+        self.has_base = false;
     }
 
     /// The nodes, this one apart.
@@ -76,19 +91,25 @@ impl Roster {
     /// Takes an answer, or holds it.
     pub fn offer(&mut self, answer: &Answer, now: Nanos) -> Offer {
         let Some(next) = self.next(answer) else { return Offer::NoBase };
+        self.has_base = true;
         let known = self.others().count();
-        let removes = self.others().filter(|node| !next.contains_key(&node.id)).count();
-        let leaves_nobody = known > 0 && removes == known && next.keys().all(|id| *id == self.own);
-        let is_mass = removes * 100 > known * PLUGIN_REMOVE_PERCENT_MAX;
-        if !is_mass {
+        let removed = |next: &BTreeMap<String, Discovered>| -> BTreeSet<String> {
+            let gone = self.others().filter(|node| !next.contains_key(&node.id));
+            gone.map(|node| node.id.clone()).collect()
+        };
+        let removes = removed(&next);
+        if removes.len() * 100 <= known * PLUGIN_REMOVE_PERCENT_MAX {
             return Offer::Applied(self.apply(next, now));
         }
-        let since = self.held.as_ref().map_or(now, |(held, _)| held.since);
-        let is_repeated = self.held.is_some() && now.0 - since.0 >= PLUGIN_HOLD_MS * 1_000_000;
-        if is_repeated && !leaves_nobody {
+        let wants_operator = removes.len() == known && next.keys().all(|id| *id == self.own);
+        // It counts from when the first of those answers came that removed all of these.
+        let before = self.held.as_ref();
+        let before = before.filter(|(_, held)| removes.is_subset(&removed(held)));
+        let since = before.map_or(now, |(held, _)| held.since);
+        if !wants_operator && now.0 - since.0 >= PLUGIN_HOLD_MS * 1_000_000 {
             return Offer::Applied(self.apply(next, now));
         }
-        let held = Held { removes: (removes, known), since, wants_operator: leaves_nobody };
+        let held = Held { removes: (removes.len(), known), since, wants_operator };
         self.held = Some((held.clone(), next));
         Offer::Held(held)
     }
@@ -104,7 +125,7 @@ impl Roster {
         let read = answer.read()?;
         let mut next = match read.mode {
             Mode::Full => BTreeMap::new(),
-            Mode::Delta if self.answered.is_none() => return None,
+            Mode::Delta if !self.has_base => return None,
             // A change of what was held, if that was the last word.
             Mode::Delta => self.held.as_ref().map_or(&self.nodes, |(_, next)| next).clone(),
         };
@@ -233,6 +254,32 @@ mod tests {
         assert!(matches!(case.full("a b c d e f g", 5 + HOLD), Offer::Applied(_)));
         assert_eq!(case.known(), "a b c d e f g");
         assert!(case.roster.held().is_none());
+    }
+
+    #[test]
+    fn a_removal_of_others_is_not_a_repeated_one() {
+        let mut case = Case::knowing("a b c d e f g h i j k");
+        assert!(matches!(case.full("a f g h i j k", 5), Offer::Held(_)));
+        let Offer::Held(held) = case.full("a b c d e j k", 5 + HOLD) else { panic!("applied") };
+        assert_eq!(held.since, Nanos(5 + HOLD), "it begins anew");
+        assert_eq!(case.known(), "a b c d e f g h i j k");
+        let Offer::Held(held) = case.full("a b c d e", 6 + HOLD) else { panic!("applied") };
+        assert_eq!(held.since, Nanos(6 + HOLD), "nor is one of more");
+        // One of fewer of the same is.
+        assert!(matches!(case.full("a b c d e k", 6 + 2 * HOLD), Offer::Applied(_)));
+        assert_eq!(case.known(), "a b c d e k");
+    }
+
+    #[test]
+    fn another_instance_inherits_neither_what_is_held_nor_a_base_for_changes() {
+        let mut case = Case::knowing("a b c d");
+        assert!(matches!(case.full("a b", 5), Offer::Held(_)));
+        case.roster.begin();
+        assert!(case.roster.confirm(Nanos(6)).is_none());
+        assert_eq!(case.answer(Mode::Delta, "e", "", 6), Offer::NoBase);
+        assert!(matches!(case.full("a b c d", 7), Offer::Applied(_)));
+        assert!(matches!(case.answer(Mode::Delta, "e", "", 8), Offer::Applied(_)));
+        assert_eq!(case.known(), "a b c d e");
     }
 
     #[test]

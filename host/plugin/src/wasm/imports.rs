@@ -61,8 +61,7 @@ fn called(
     let Some(memory) = caller.data().memory() else { return PluginStatus::BadState.code() };
     let (memory, state) = memory.data_and_store_mut(caller);
     if handle != state.context.handle() {
-        state.context.count_refusal("bad_handle");
-        return PluginStatus::BadHandle.code();
+        return state.context.refuse_handle().code();
     }
     call(&mut state.context, &mut Linear(memory))
 }

@@ -114,11 +114,6 @@ impl WasmInstance {
         &mut self.machine.store.data_mut().context
     }
 
-    /// Gives its host's side back.
-    pub fn into_context(self) -> Context {
-        self.machine.store.into_data().context
-    }
-
     /// Its descriptor.
     ///
     /// # Errors
@@ -170,15 +165,8 @@ impl WasmInstance {
     fn put(&mut self, message: &[u8]) -> Result<(u32, u32), Fault> {
         let len = u32::try_from(message.len());
         let len = len.map_err(|_| Fault::new(FaultKind::Broken, "a message above 4 GiB".into()))?;
-        let (at, capacity) = self.inbox;
-        if len > capacity {
-            let capacity = len.max(INBOX_BYTES).checked_next_power_of_two().unwrap_or(len);
-            let Functions { alloc, free, .. } = &self.functions;
-            if at != 0 {
-                self.machine.call(GLUE_WITHIN, Phase::Idle, free, self.inbox)?;
-            }
-            let at = self.machine.call(GLUE_WITHIN, Phase::Idle, alloc, capacity)?;
-            self.inbox = (at, capacity);
+        if len > self.inbox.1 {
+            self.grow(len)?;
         }
         let (at, capacity) = self.inbox;
         // On every use: nothing that a plugin said once is believed twice.
@@ -189,11 +177,31 @@ impl WasmInstance {
             Some(space) if at != 0 && at.is_multiple_of(ALIGN) => space.copy_from_slice(message),
             _ => {
                 self.machine.is_dead = true;
-                let text = format!("zp_alloc_v1 gave {at:#x} for {capacity} bytes");
+                let text = format!(
+                    "zp_alloc_v1 gave {at:#x} for {capacity} bytes; if it has no more, \
+                     --limit NAME:mem=... gives it more"
+                );
                 return Err(Fault::new(FaultKind::Broken, text));
             }
         }
         Ok((at, len))
+    }
+
+    /// Another inbox: with room for more than this message, or for this one at least.
+    fn grow(&mut self, len: u32) -> Result<(), Fault> {
+        let Functions { alloc, free, .. } = &self.functions;
+        let inbox = core::mem::take(&mut self.inbox);
+        if inbox.0 != 0 {
+            self.machine.call(GLUE_WITHIN, Phase::Idle, free, inbox)?;
+        }
+        let roomy = len.max(INBOX_BYTES).checked_next_power_of_two().unwrap_or(len);
+        for capacity in [roomy, len.next_multiple_of(ALIGN)] {
+            self.inbox = (self.machine.call(GLUE_WITHIN, Phase::Idle, alloc, capacity)?, capacity);
+            if self.inbox.0 != 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a module imports and exports, read before it is compiled.
 
+use crate::context::clip;
 use crate::error::LoadError;
 use std::collections::{BTreeMap, BTreeSet};
 use wasmparser::{
@@ -9,6 +10,8 @@ use zepto_abi::plugin::{ABI_MAJOR, FUNCTIONS, IMPORT_MODULE, IMPORT_MODULE_PREFI
 
 /// Types, imports and exports that a module may have.
 const ITEMS_MAX: u32 = 10_000;
+/// Bytes of the name of something that is imported.
+const NAME_BYTES: usize = 64;
 /// Bytes of a page of memory.
 const PAGE: u64 = 64 << 10;
 
@@ -134,20 +137,29 @@ impl Sections {
     }
 
     fn import(&mut self, module: &str, name: &str, ty: TypeRef) -> Result<(), LoadError> {
+        // Names of a file that nobody has looked at yet.
+        let shown = |name: &str| clip(name.as_bytes(), NAME_BYTES);
         if let Some(version) = module.strip_prefix(IMPORT_MODULE_PREFIX)
             && module != IMPORT_MODULE
         {
             return Err(LoadError::Version(format!(
-                "needs plugin ABI {version}, this host speaks {ABI_MAJOR} (zepto-host {})",
+                "needs plugin ABI {}, this host speaks {ABI_MAJOR} (zepto-host {})",
+                shown(version),
                 env!("CARGO_PKG_VERSION")
             )));
         }
         if module != IMPORT_MODULE {
             let text = format!(
-                "it imports {module}::{name}; a plugin may import {IMPORT_MODULE} only (build for \
-                 wasm32-unknown-unknown, not for WASI)"
+                "it imports {}::{}; a plugin may import {IMPORT_MODULE} only (build for \
+                 wasm32-unknown-unknown, not for WASI)",
+                shown(module),
+                shown(name)
             );
             return Err(not(text));
+        }
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        if name.len() > NAME_BYTES || !name.bytes().all(plain) {
+            return Err(not(format!("it imports {module}::{}, which is no name", shown(name))));
         }
         let TypeRef::Func(index) = ty else {
             return Err(not(format!("it imports {module}::{name}, which is no function")));

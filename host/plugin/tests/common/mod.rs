@@ -231,6 +231,7 @@ pub mod call {
     pub const KV_PUT: u32 = 13;
     pub const KV_DEL: u32 = 14;
     pub const METRIC: u32 = 15;
+    pub const WAKE: u32 = 16;
 }
 
 /// What a call came to.
@@ -240,7 +241,8 @@ pub struct Called {
     pub effects: Vec<Effect>,
 }
 
-fn body(numbers: [u64; 3], first: &[u8], second: &[u8]) -> Vec<u8> {
+/// The body of an event that has the puppet do something.
+pub fn body(numbers: [u64; 3], first: &[u8], second: &[u8]) -> Vec<u8> {
     let mut body: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
     body.extend((first.len() as u32).to_le_bytes());
     body.extend((second.len() as u32).to_le_bytes());
@@ -264,6 +266,7 @@ impl Puppet {
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed) as u32;
         let mut runner = Runner::new(&loaded, setting, generation, kv).unwrap();
         runner.open(&Opening::default()).unwrap();
+        runner.deliver(&Delivery::start()).unwrap();
         Self { runner, env, target }
     }
 

@@ -148,10 +148,9 @@ impl Node {
     /// Gives it another configuration.
     pub async fn configure(&self, double: &Double, more: &Value) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
-        let ask = Command::Ask(Delivery::config(&configuration(double, more)), reply);
-        assert!(self.handle.commands.send(ask).await.is_ok());
-        let answer = tokio::time::timeout(DEADLINE, answer).await.unwrap().unwrap();
-        answer.map(drop).map_err(|error| error.to_string())
+        let configure = Command::Configure(configuration(double, more), reply);
+        assert!(self.handle.commands.send(configure).await.is_ok());
+        tokio::time::timeout(DEADLINE, answer).await.unwrap().unwrap()
     }
 
     /// Waits until one of the others has an address.

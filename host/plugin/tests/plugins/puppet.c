@@ -9,7 +9,7 @@
 #include "zepto_plugin.h"
 
 /* Variants: NODES it tells of at its start, SICK says that it is not well, TRAPS at its start,
- * STARVED tells of fewer nodes at its start, OTHER_KINDS is for something else. */
+ * EAGER tells of nodes before it is started, OTHER_KINDS is for something else. */
 #ifndef NODES
 #define NODES 2
 #endif
@@ -34,6 +34,7 @@ static uint64_t out_word;
 static uint32_t out_len;
 static char out[4096];
 static volatile uint32_t sink;
+static int busy, heard;
 
 static int32_t publish(uint32_t count) {
   zp_nodes_writer w;
@@ -155,6 +156,13 @@ static int32_t misbehave(uint32_t kind, const arguments *x) {
       return thread_status;
     }
 #endif
+    case 0xA0F: /* as a panic that was caught */
+      zp_set_error(ctx, ZP_OK, "out of wits", 11);
+      return ZP_E_PANIC;
+    case 0xA10: /* always busy with its timers */
+      busy = 1;
+      for (uint64_t i = 1; i <= 64 && status == ZP_OK; i++) status = zp_timer(ctx, i, 1, 0);
+      return status;
     case 0xA0C: return (int32_t)(100 / (sink * 0 + (uint32_t)x->a));
     default: return ZP_E_UNSUPPORTED;
   }
@@ -177,11 +185,18 @@ int32_t zp_plugin_event_v1(int64_t inst, const void *p, uint32_t n) ZP_NOEXCEPT 
 #endif
       return publish(NODES);
     case ZP_EV_DISC_RESYNC: return publish(3);
-    case ZP_EV_TIMER: return ZP_OK;
+    case ZP_EV_TIMER:
+      if (heard) zp_set_error(ctx, ZP_OK, "heard", 5);
+      return busy ? zp_timer(ctx, e->token, 1, 0) : ZP_OK;
+    case ZP_EV_WAKE: return tell(ZP_OK, "woken", 5);
     case ZP_EV_EXPORT_STATE: return zp_reply(ctx, e->token, ZP_OK, &handled, sizeof handled);
     case ZP_EV_IMPORT_STATE:
       if (body.n != sizeof handled) return zp_reply(ctx, e->token, ZP_E_VERSION, 0, 0);
       handled = *(const uint64_t *)(const void *)body.p;
+#ifdef EAGER
+      publish(NODES);
+      revision = 0;
+#endif
       return zp_reply(ctx, e->token, ZP_OK, 0, 0);
     case ZP_EV_STOP: return zp_reply(ctx, e->token, ZP_OK, 0, 0);
     case ZP_EV_HEALTH:
@@ -196,7 +211,9 @@ int32_t zp_plugin_event_v1(int64_t inst, const void *p, uint32_t n) ZP_NOEXCEPT 
       zp_reply(ctx, e->token, ZP_OK, "first", 5);
       return zp_reply(ctx, e->token, ZP_OK, "second", 6);
     case ZP_EV_HTTP: return tell(ZP_OK, body.p, body.n < 1024 ? body.n : 1024);
-    case ZP_EV_UDP: return tell(ZP_OK, body.p, body.n < 1024 ? body.n : 1024);
+    case ZP_EV_UDP:
+      heard = 1;
+      return tell(ZP_OK, body.p, body.n < 1024 ? body.n : 1024);
     default: return ZP_E_UNSUPPORTED;
   }
 }

@@ -14,7 +14,7 @@ use zepto_plugin::file::{PluginFile, Target};
 use zepto_plugin::grant::Grants;
 use zepto_plugin::loader::Loader;
 use zepto_plugin::stock;
-use zepto_plugin::verdict::{capability_names, judge_kinds, kind_names};
+use zepto_plugin::verdict::{capability_names, kind_names};
 
 use crate::failure::Failure;
 use crate::format;
@@ -32,6 +32,9 @@ it would not.")]
 pub struct CheckArgs {
     /// The plugin, .wasm or .so
     pub file: PathBuf,
+    /// How much it would be given [default: mem=8MiB,event=50ms,msg=4MiB,nodes=10000]
+    #[arg(long, value_name = "LIMITS", default_value_t, hide_default_value = true)]
+    pub limit: Limits,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -42,7 +45,7 @@ pub struct CheckArgs {
 /// # Errors
 /// When it would not be loaded.
 pub async fn check(args: CheckArgs) -> Result<(), Failure> {
-    let found = examine(&args.file).await?;
+    let found = examine(&args.file, args.limit).await?;
     match (found, args.json) {
         (Ok(facts), true) => format::print(&format!("{facts}\n")),
         (Ok(facts), false) => format::print(&text(&facts)),
@@ -61,7 +64,7 @@ pub async fn check(args: CheckArgs) -> Result<(), Failure> {
 }
 
 /// All that can be said of a file; the outer error is one of this machine.
-async fn examine(path: &Path) -> Result<Result<Value, LoadError>, Failure> {
+async fn examine(path: &Path, limits: Limits) -> Result<Result<Value, LoadError>, Failure> {
     let failed = |error: String| Failure::failed("plugin check", error);
     let directory = tempfile::tempdir().map_err(|error| failed(error.to_string()))?;
     let loader = Loader::new(directory.path(), false, true);
@@ -70,24 +73,23 @@ async fn examine(path: &Path) -> Result<Result<Value, LoadError>, Failure> {
     let stopped = Arc::clone(&stop);
     let ticking = tokio::task::spawn_blocking(move || ticker.run(&stopped));
     let path = path.to_owned();
-    let examined = tokio::task::spawn_blocking(move || facts(&loader, &path)).await;
+    let examined = tokio::task::spawn_blocking(move || facts(&loader, &path, limits)).await;
     stop.store(true, Ordering::Release);
     ticking.await.map_err(|error| failed(error.to_string()))?;
     examined.map_err(|error| failed(error.to_string()))
 }
 
-fn facts(loader: &Loader, path: &Path) -> Result<Value, LoadError> {
+fn facts(loader: &Loader, path: &Path, limits: Limits) -> Result<Value, LoadError> {
     let file = stock::open(path)?;
     let setting = Setting {
         name: PluginFile::stem(path),
         node_id: "check".into(),
         grants: Arc::new(Grants::default()),
-        limits: Limits::default(),
+        limits,
         env: Arc::new(Real::new()),
         waker: Arc::new(|| {}),
     };
     let (info, scan) = loader.examine(&file, &setting)?;
-    judge_kinds(&info)?;
     let scan = scan.unwrap_or_default();
     Ok(json!({
         "file": path.display().to_string(),
