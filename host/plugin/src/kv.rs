@@ -1,5 +1,5 @@
-//! What a plugin keeps: keys and values, in memory, and in one file that is replaced as a whole. All
-//! instances of a plugin share them: what the one on probation keeps, the one before it finds.
+//! What a plugin keeps: keys and values, in memory, and in one file that is replaced as a whole.
+//! All instances of a plugin share them: what the one on probation keeps, the one before it finds.
 //!
 //! The file is written before anything else that a handler asked for happens, so that what the
 //! outside world saw was kept.

@@ -1,8 +1,9 @@
 //! The nodes that discovery knows of: the last good answer, and the guard against a bad one.
 //!
 //! An answer that would remove more than 30 % of the known nodes is held. It is applied when a
-//! later answer still removes those, and no others, after the hold, or when an operator confirms it;
-//! one that would leave nobody is applied only by an operator. This node itself is never removed.
+//! later answer still removes those, and no others, after the hold, or when an operator confirms
+//! it; one that would leave nobody is applied only by an operator. This node itself is never
+//! removed.
 
 use super::nodes::{Answer, Discovered};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! The plugin as a node has it: under a manager, with real time, real TLS and the limits that it has
-//! where nothing is said.
+//! The plugin as a node has it: under a manager, with real time, real TLS and the limits that it
+//! has where nothing is said.
 
 use crate::common::{RealEnv, loader, spawner, stock_module};
 use serde_json::{Value, json};

@@ -43,8 +43,9 @@ Example:
 The file is read on the machine of the node that is asked, and only that node takes it. It is opened
 beside the old version, given its state and asked whether all is well; if not, the old one goes on
 as if nothing had been. The old one is kept open for ten minutes more: if the new one fails within
-them, the node goes back to it. From then on it is the file that SIGHUP has the node read again, with
-the configuration of all plugins; a node that is started again begins with what is configured.")]
+them, the node goes back to it. From then on it is the file that SIGHUP has the node read again,
+with the configuration of all plugins; a node that is started again begins with what is
+configured.")]
     Reload(ReloadArgs),
 }
 
