@@ -94,6 +94,7 @@ fn open(loaded: &Loaded) -> Instance {
         loaded.instantiate(Context::new(setting(), 1, Kv::default())).expect("an instance");
     let message = Open::default().write();
     assert_eq!(instance.open(&message, WITHIN).expect("it opens"), 1);
+    instance.context().set_serving(true);
     instance
 }
 

@@ -164,7 +164,7 @@ impl Context {
 
     /// It is in service from START to STOP: only then it may say who is in the cluster. Revisions
     /// begin anew, for START may come again.
-    pub(crate) fn set_serving(&mut self, is_serving: bool) {
+    pub fn set_serving(&mut self, is_serving: bool) {
         self.is_serving = is_serving;
         self.revision = 0;
     }
