@@ -4,6 +4,7 @@
 //! the machine. Lacks timing: a test says what happens, and waits long enough for a slow machine.
 
 mod answers;
+mod capi;
 mod deaths;
 mod demo;
 mod failover;

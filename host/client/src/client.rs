@@ -196,6 +196,18 @@ impl Client {
         }
     }
 
+    /// What any member says about itself and the others.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub async fn status(&self, deadline: Duration) -> Result<Status, ClientError> {
+        let until = Instant::now() + deadline;
+        match self.inner.ask_any(&Request::Status, deadline, until).await? {
+            Response::Status(status) => Ok(*status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// What one member says about itself and the others.
     ///
     /// # Errors
@@ -215,7 +227,10 @@ impl Client {
     pub fn producer(&self, options: ProducerOptions) -> TickProducer {
         let connector = Connector::new(Arc::clone(&self.inner), options);
         let views = Arc::clone(&self.inner.views);
-        let producer = Producer::new(ProducerId(random()), views, connector);
+        let mut producer = Producer::new(ProducerId(random()), views, connector);
+        if options.tickets {
+            producer.keep_tickets();
+        }
         TickProducer::new(producer, self.clone(), Real::new())
     }
 

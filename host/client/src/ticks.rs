@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::connect::Connector;
 use crate::error::ClientError;
-use crate::producer::{Account, IngestError, Observer, Producer};
+use crate::producer::{Account, IngestError, Observer, Outcome, Producer};
 use crate::real::Real;
 use core::time::Duration;
 use std::sync::Arc;
@@ -20,11 +20,13 @@ pub struct ProducerOptions {
     pub lane_slots: u32,
     /// Acknowledge what the owner has, without waiting for its replicas.
     pub memory_only: bool,
+    /// Remember what becomes of single ticks.
+    pub tickets: bool,
 }
 
 impl Default for ProducerOptions {
     fn default() -> Self {
-        Self { lane_slots: LANE_SLOTS as u32, memory_only: false }
+        Self { lane_slots: LANE_SLOTS as u32, memory_only: false, tickets: false }
     }
 }
 
@@ -113,11 +115,27 @@ impl TickProducer {
         }
     }
 
+    /// Publishes what was taken, and reads nothing.
+    pub fn publish(&mut self) {
+        self.producer.publish();
+    }
+
     /// Publishes what was taken and reads what the owners said, without waiting. To be called
     /// when there is nothing to ingest.
     pub fn poll(&mut self) -> u64 {
         self.producer.publish();
         self.producer.poll(self.env.now())
+    }
+
+    /// The ticket of the tick that was taken last: how many were taken by then.
+    #[inline]
+    pub fn last_ticket(&self) -> u64 {
+        self.producer.last_ticket()
+    }
+
+    /// What became of a tick, as of the last call that read what owners said.
+    pub fn outcome(&self, ticket: u64) -> Outcome {
+        self.producer.outcome(ticket)
     }
 
     /// Sends nothing for so long, while what was taken goes its way.

@@ -84,6 +84,8 @@ pub const PRODUCERS_PER_LANE_MAX: u32 = 256;
 pub const PRODUCERS_PER_SHARD_MAX: usize = 1024;
 /// Ticks one producer may hold aside for partitions that have no owner just now.
 pub const PARKED_TICKS_MAX: usize = 1 << 16;
+/// Ticks of one producer whose outcomes are remembered, where it asks for that: a power of two.
+pub const TICKETS_KEPT: usize = 1 << 20;
 
 /// Connections of an RPC server.
 pub const CONNECTIONS_MAX: usize = 1024;
@@ -378,6 +380,7 @@ const _: () = {
     assert!(PLUGIN_RESTART_MS_MIN < PLUGIN_RESTART_MS_MAX);
     assert!(PLUGIN_HTTP_PART_BYTES_MAX < PLUGIN_HTTP_BODY_BYTES_DEFAULT);
     assert!(PLUGIN_HTTP_BODY_BYTES_DEFAULT < PLUGIN_HTTP_BODY_BYTES_MAX);
+    assert!(TICKETS_KEPT.is_power_of_two());
     assert!(LANE_SLOTS.is_power_of_two() && RPC_LANE_SLOTS.is_power_of_two());
     assert!(LANE_SLOTS_MAX >= LANE_SLOTS && LANE_SLOTS >= RPC_LANE_SLOTS);
     assert!((PUBLISH_EVERY as usize) < RPC_LANE_SLOTS && LANE_BATCH < RPC_LANE_SLOTS);

@@ -65,6 +65,9 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// What idle threads do.
     pub idle: IdleConfig,
+    /// Whether it is a part of another program, whose signal handlers stay what they are.
+    #[serde(skip)]
+    pub embedded: bool,
     /// Policy plugins, `.wasm` or `.so`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<PluginConfig>,
@@ -151,6 +154,7 @@ impl Default for Config {
             heartbeat: HeartbeatConfig::default(),
             retention: RetentionConfig::default(),
             idle: IdleConfig::default(),
+            embedded: false,
             plugins: Vec::new(),
         }
     }

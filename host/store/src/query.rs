@@ -58,6 +58,11 @@ impl KindSet {
         Self(words)
     }
 
+    /// The set of the kinds whose bits are set: bit k of word k / 64 is kind k.
+    pub const fn of_words(words: [u64; 4]) -> Self {
+        Self(words)
+    }
+
     /// Both sets together.
     pub const fn union(self, other: Self) -> Self {
         let (a, b) = (self.0, other.0);

@@ -26,17 +26,20 @@ mod link;
 mod outlet;
 mod parked;
 mod resend;
+mod tickets;
 mod verdict;
 
 pub use account::Account;
 pub use link::{Link, Opened};
 pub use outlet::{Observer, Ring};
+pub use tickets::Outcome;
 
 use arc_swap::{ArcSwap, Cache};
 use outlet::Outlet;
-use parked::Parked;
+use parked::{Parked, Waiting};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tickets::Tickets;
 use zepto_core::defect::Defect;
 use zepto_core::limits::PARKED_TICKS_MAX;
 use zepto_core::slot;
@@ -104,6 +107,7 @@ pub struct Producer<L: Lanes> {
     now: Nanos,
     account: Account,
     observer: Option<Observer>,
+    tickets: Option<Tickets>,
 }
 
 impl<L: Lanes> Producer<L> {
@@ -129,12 +133,30 @@ impl<L: Lanes> Producer<L> {
             now: Nanos(0),
             account: Account::default(),
             observer: None,
+            tickets: None,
         }
     }
 
     /// Lets somebody see every tick that is acknowledged, at the poll that learns of it.
     pub fn observe(&mut self, observer: Observer) {
         self.observer = Some(observer);
+    }
+
+    /// Remembers from now on what becomes of single ticks. Before the first lane is open.
+    pub fn keep_tickets(&mut self) {
+        debug_assert!(self.outlets.is_empty(), "lanes know of tickets from their first slot on");
+        self.tickets = Some(Tickets::new(self.account.accepted));
+    }
+
+    /// The ticket of the tick that was taken last: how many were taken by then.
+    #[inline]
+    pub fn last_ticket(&self) -> u64 {
+        self.account.accepted
+    }
+
+    /// What became of a tick, as of the last poll. Without [`Self::keep_tickets`], nobody knows.
+    pub fn outcome(&self, ticket: u64) -> Outcome {
+        self.tickets.as_ref().map_or(Outcome::Forgotten, |tickets| tickets.outcome(ticket))
     }
 
     /// The producer's id.
@@ -175,11 +197,13 @@ impl<L: Lanes> Producer<L> {
         let sequence = &mut self.sequences[partition.0 as usize];
         let mut slot = slot::slot_of(tick);
         slot[0] = slot::producer_word(self.name_of[partition.0 as usize], (*sequence + 1) as u32);
-        if outlet.push(&slot).is_err() {
-            return Some(Err(IngestError::Busy));
-        }
+        let Ok(index) = outlet.push(&slot) else { return Some(Err(IngestError::Busy)) };
         *sequence += 1;
         self.account.accepted += 1;
+        if let Some(tickets) = &mut self.tickets {
+            tickets.give(self.account.accepted);
+            outlet.mark(index, self.account.accepted);
+        }
         Some(Ok(()))
     }
 
@@ -205,9 +229,14 @@ impl<L: Lanes> Producer<L> {
             self.poll(self.now);
             return Err(IngestError::Busy);
         }
-        self.parked.entry(partition).or_default().fresh.push_back(slot::slot_of(tick));
         self.parked_count += 1;
         self.account.accepted += 1;
+        let ticket = self.account.accepted;
+        if let Some(tickets) = &mut self.tickets {
+            tickets.give(ticket);
+        }
+        let waiting = Waiting { slot: slot::slot_of(tick), ticket };
+        self.parked.entry(partition).or_default().fresh.push_back(waiting);
         Ok(())
     }
 
@@ -326,7 +355,8 @@ impl<L: Lanes> Producer<L> {
         while let Some(opened) = self.lanes.poll() {
             match opened {
                 Ok(opened) if !self.has_lane(opened.to) => {
-                    let Ok(outlet) = Outlet::new(opened, &self.names) else { continue };
+                    let opened = Outlet::new(opened, &self.names, self.tickets.is_some());
+                    let Ok(outlet) = opened else { continue };
                     if !self.lives(&outlet) {
                         continue;
                     }

@@ -4,6 +4,8 @@
 //! refusals before that were read, so a refused tick can always be copied out.
 
 use super::link::{Link, Opened};
+use super::parked::Waiting;
+use super::tickets::Tickets;
 use std::collections::BTreeSet;
 use zepto_core::slot::{self, Control, Slot};
 use zepto_core::view::Destination;
@@ -19,7 +21,7 @@ pub type Observer = Box<dyn FnMut(&Slot) + Send>;
 /// What happened to a slot, as its receiver says.
 pub(super) struct Verdict {
     pub index: u64,
-    pub tick: Slot,
+    pub tick: Waiting,
     pub reason: Refusal,
 }
 
@@ -34,15 +36,18 @@ pub(super) struct Outlet<T: Transport> {
     /// Names of the producer that the lane knows.
     introduced: u32,
     settled: u64,
+    /// By index, as far as the lane is long: each tick's ticket, if there are any.
+    tickets: Option<Box<[u64]>>,
 }
 
 impl<T: Transport> Outlet<T> {
     /// Takes over an opened lane and introduces the producer in its first slots.
-    pub fn new(opened: Opened<T>, names: &[ProducerId]) -> Result<Self, Full> {
+    pub fn new(opened: Opened<T>, names: &[ProducerId], has_tickets: bool) -> Result<Self, Full> {
         let Opened { to, incarnation, link, ring, hung_up } = opened;
+        let tickets = has_tickets.then(|| vec![0; link.capacity() as usize].into_boxed_slice());
         let (excluded, introduced, settled) = (BTreeSet::new(), 0, 0);
         let mut outlet =
-            Self { to, incarnation, link, ring, hung_up, excluded, introduced, settled };
+            Self { to, incarnation, link, ring, hung_up, excluded, introduced, settled, tickets };
         outlet.introduce(names)?;
         Ok(outlet)
     }
@@ -61,6 +66,31 @@ impl<T: Transport> Outlet<T> {
     #[inline(always)]
     pub fn push(&mut self, slot: &Slot) -> Result<u64, Full> {
         self.link.push(slot)
+    }
+
+    /// Pushes a tick with its ticket, which is none without tickets.
+    #[inline]
+    pub fn push_waiting(&mut self, tick: &Waiting) -> Result<(), Full> {
+        let index = self.push(&tick.slot)?;
+        self.mark(index, tick.ticket);
+        Ok(())
+    }
+
+    /// Notes the ticket of a slot.
+    #[inline(always)]
+    pub fn mark(&mut self, index: u64, ticket: u64) {
+        if let Some(tickets) = &mut self.tickets {
+            let mask = tickets.len() - 1;
+            tickets[index as usize & mask] = ticket;
+        }
+    }
+
+    /// A slot of the window, with its ticket.
+    fn waiting(&self, index: u64) -> Option<Waiting> {
+        let slot = self.slot(index)?;
+        let tickets = self.tickets.as_ref();
+        let ticket = tickets.map_or(0, |tickets| tickets[index as usize & (tickets.len() - 1)]);
+        Some(Waiting { slot, ticket })
     }
 
     /// Publishes what was pushed, and wakes the receiver if it sleeps.
@@ -91,7 +121,7 @@ impl<T: Transport> Outlet<T> {
             // A code of a later version is still a refusal.
             let reason = Refusal::from_code(range.reason).unwrap_or(Refusal::Malformed);
             for index in range.first..range.end() {
-                let kept = self.slot(index).filter(|slot| !slot::is_control(slot));
+                let kept = self.waiting(index).filter(|tick| !slot::is_control(&tick.slot));
                 if let Some(tick) = kept.filter(|_| !self.excluded.contains(&index)) {
                     refused(self, Verdict { index, tick, reason });
                 }
@@ -101,13 +131,25 @@ impl<T: Transport> Outlet<T> {
     }
 
     /// Gives free what is final, once all that was refused of it is taken out. Every tick that
-    /// settled goes to `observer`, if there is one. Returns how many those are.
-    pub fn release(&mut self, cursors: Cursors, observer: &mut Option<Observer>) -> u64 {
+    /// settled goes to `observer` and to `tickets`, if they are there. Returns how many those are.
+    pub fn release(
+        &mut self,
+        cursors: Cursors,
+        observer: &mut Option<Observer>,
+        tickets: &mut Option<Tickets>,
+    ) -> u64 {
         self.settled = cursors.settled;
         let before = self.link.released();
-        if let Some(observer) = observer {
+        if observer.is_some() || tickets.is_some() {
             let settled = (before..cursors.settled).filter(|index| !self.excluded.contains(index));
-            settled.filter_map(|index| self.slot(index)).for_each(|slot| observer(&slot));
+            for tick in settled.filter_map(|index| self.waiting(index)) {
+                if let Some(observer) = observer {
+                    observer(&tick.slot);
+                }
+                if let Some(tickets) = tickets {
+                    tickets.acknowledge(tick.ticket);
+                }
+            }
         }
         let kept = self.excluded.split_off(&cursors.settled);
         let excluded = core::mem::replace(&mut self.excluded, kept).len() as u64;
@@ -122,11 +164,12 @@ impl<T: Transport> Outlet<T> {
 
     /// Ticks from an index on that still count for this lane, oldest first, and takes them out
     /// when `take` says so, which sees each with its index.
-    pub fn take_back(&mut self, from: u64, mut take: impl FnMut(u64, &Slot) -> bool) {
+    pub fn take_back(&mut self, from: u64, mut take: impl FnMut(u64, &Waiting) -> bool) {
         let released = self.link.released();
         for index in from.max(released)..self.head() {
-            let Some(slot) = self.slot(index) else { continue };
-            if !slot::is_control(&slot) && !self.excluded.contains(&index) && take(index, &slot) {
+            let Some(tick) = self.waiting(index) else { continue };
+            let counts = !slot::is_control(&tick.slot) && !self.excluded.contains(&index);
+            if counts && take(index, &tick) {
                 self.excluded.insert(index);
             }
         }

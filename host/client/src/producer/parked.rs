@@ -7,14 +7,22 @@ use zepto_core::slot::{self, Slot};
 use zepto_core::time::Nanos;
 use zepto_transport::Transport;
 
+/// A tick that is not in a lane, or is taken out of one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub slot: Slot,
+    /// Its ticket; of no meaning where there are none.
+    pub ticket: u64,
+}
+
 /// Ticks of one stopped partition, in order: first those that have a number, then those that get
 /// one when they are sent.
 #[derive(Debug, Default)]
 pub(super) struct Parked {
     /// Sent before, and to be sent again with the number they have.
-    pub sent: VecDeque<Slot>,
+    pub sent: VecDeque<Waiting>,
     /// Never sent.
-    pub fresh: VecDeque<Slot>,
+    pub fresh: VecDeque<Waiting>,
     /// Not before this lane has settled everything below this index.
     pub until: Option<(u16, u64)>,
     /// The lane that took part of it before it was full: the rest must not overtake that part.
@@ -31,22 +39,24 @@ pub(super) struct Parked {
 impl Parked {
     /// Takes back ticks that were sent. They come from several lanes in the worst case; their
     /// numbers put them in order.
-    pub fn put_back(&mut self, slots: Vec<Slot>) {
-        self.sent.extend(slots);
+    pub fn put_back(&mut self, ticks: Vec<Waiting>) {
+        self.sent.extend(ticks);
         self.sent.make_contiguous().sort_by(|a, b| {
-            let ((name_a, a), (name_b, b)) = (slot::producer_of(a), slot::producer_of(b));
+            let (name_a, a) = slot::producer_of(&a.slot);
+            let (name_b, b) = slot::producer_of(&b.slot);
             // Numbers of one window, of which the lane carries the low half.
             name_a.cmp(&name_b).then((a.wrapping_sub(b) as i32).cmp(&0))
         });
     }
 
-    /// Drops what was sent with numbers beyond one; returns how many. What has a lower number was
-    /// not refused: it is sent again.
-    pub fn drop_behind(&mut self, number: u64) -> usize {
-        let before = self.sent.len();
-        let beyond = |slot: &Slot| slot::producer_of(slot).1.wrapping_sub(number as u32) as i32 > 0;
-        self.sent.retain(|slot| !beyond(slot));
-        before - self.sent.len()
+    /// Drops what was sent with numbers beyond one, and gives it. What has a lower number was not
+    /// refused: it is sent again.
+    pub fn drop_behind(&mut self, number: u64) -> Vec<Waiting> {
+        let beyond =
+            |tick: &Waiting| slot::producer_of(&tick.slot).1.wrapping_sub(number as u32) as i32 > 0;
+        let dropped = self.sent.iter().filter(|tick| beyond(tick)).copied().collect();
+        self.sent.retain(|tick| !beyond(tick));
+        dropped
     }
 
     /// Sends again what was sent before, as far as the lane has room; returns how many.
@@ -55,8 +65,8 @@ impl Parked {
             self.sent.make_contiguous().reverse();
         }
         let mut sent = 0;
-        while let Some(slot) = self.sent.front() {
-            if outlet.push(slot).is_err() {
+        while let Some(tick) = self.sent.front() {
+            if outlet.push_waiting(tick).is_err() {
                 break;
             }
             self.sent.pop_front();
@@ -73,10 +83,10 @@ impl Parked {
         sequence: &mut u64,
     ) -> usize {
         let mut sent = 0;
-        while let Some(slot) = self.fresh.front() {
-            let mut slot = *slot;
-            slot[0] = slot::producer_word(name, (*sequence + 1) as u32);
-            if outlet.push(&slot).is_err() {
+        while let Some(tick) = self.fresh.front() {
+            let mut tick = *tick;
+            tick.slot[0] = slot::producer_word(name, (*sequence + 1) as u32);
+            if outlet.push_waiting(&tick).is_err() {
                 break;
             }
             *sequence += 1;

@@ -77,10 +77,14 @@ impl<L: Lanes> Producer<L> {
         let slot = partition.0 as usize;
         let Some(parked) = self.parked.get_mut(&partition) else { return 0 };
         let Some(rewind) = parked.rewind else { return 0 };
-        let dropped = parked.drop_behind(rewind);
+        let behind = parked.drop_behind(rewind);
+        let dropped = behind.len();
         if dropped > 0 {
             *self.account.refused.entry(Refusal::OutOfOrder).or_default() += dropped as u64;
             self.parked_count -= dropped;
+        }
+        if let Some(tickets) = &mut self.tickets {
+            behind.iter().for_each(|tick| tickets.refuse(tick.ticket, Refusal::OutOfOrder));
         }
         if parked.anew && !parked.sent.is_empty() {
             // Nothing goes under a new name before the last tick of the old one has its verdict.

@@ -1,11 +1,12 @@
 //! What becomes of ticks that their owner refuses, or takes along into its end.
 
 use super::outlet::{Outlet, Verdict};
+use super::parked::Waiting;
 use super::{Lanes, NO_LANE, Producer};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use zepto_core::defect::Defect;
-use zepto_core::slot::{self, Slot};
+use zepto_core::slot;
 use zepto_core::{PartitionId, Refusal};
 
 /// Time until a refused tick is sent again without a newer view: the owner may learn late.
@@ -21,7 +22,8 @@ impl<L: Lanes> Producer<L> {
             self.judge(outlet, index as u16, verdict);
         });
         self.take_postponed(&mut outlet, index as u16);
-        let settled = heard.map(|cursors| outlet.release(cursors, &mut self.observer));
+        let settled =
+            heard.map(|cursors| outlet.release(cursors, &mut self.observer, &mut self.tickets));
         let over = outlet.is_hung_up();
         self.outlets[index] = Some(outlet);
         match settled {
@@ -40,7 +42,7 @@ impl<L: Lanes> Producer<L> {
     /// One tick was refused.
     fn judge(&mut self, outlet: &mut Outlet<L::Transport>, lane: u16, verdict: Verdict) {
         let Verdict { index, tick, reason } = verdict;
-        let (table, symbol) = slot::series_of(&tick);
+        let (table, symbol) = slot::series_of(&tick.slot);
         let partition = self.installed.route(table, symbol).partition;
         self.lane_of[partition.0 as usize] = NO_LANE;
         if self.postponed.get(&partition).is_some_and(|first| index >= *first) {
@@ -55,9 +57,12 @@ impl<L: Lanes> Producer<L> {
         let parked = self.parked.entry(partition).or_default();
         outlet.exclude(index);
         *self.account.refused.entry(reason).or_default() += 1;
+        if let Some(tickets) = &mut self.tickets {
+            tickets.refuse(tick.ticket, reason);
+        }
         // The ones behind it are refused as a gap, so its number is free again once they are.
         let last = self.sequences[partition.0 as usize];
-        let low = slot::producer_of(&tick).1;
+        let low = slot::producer_of(&tick.slot).1;
         let number = last.wrapping_sub(u64::from((last as u32).wrapping_sub(low)));
         // An owner that knows nothing of this producer expects it to begin with one.
         let unknown = reason == Refusal::UnknownProducer;
@@ -74,13 +79,13 @@ impl<L: Lanes> Producer<L> {
     fn take_postponed(&mut self, outlet: &mut Outlet<L::Transport>, lane: u16) {
         let Some(from) = self.postponed.values().min().copied() else { return };
         let postponed = core::mem::take(&mut self.postponed);
-        let mut back: BTreeMap<PartitionId, Vec<Slot>> = BTreeMap::new();
-        outlet.take_back(from, |index, slot| {
-            let (table, symbol) = slot::series_of(slot);
+        let mut back: BTreeMap<PartitionId, Vec<Waiting>> = BTreeMap::new();
+        outlet.take_back(from, |index, tick| {
+            let (table, symbol) = slot::series_of(&tick.slot);
             let partition = self.installed.route(table, symbol).partition;
             let taken = postponed.get(&partition).is_some_and(|first| index >= *first);
             if taken {
-                back.entry(partition).or_default().push(*slot);
+                back.entry(partition).or_default().push(*tick);
             }
             taken
         });
@@ -106,11 +111,11 @@ impl<L: Lanes> Producer<L> {
             refused.push(verdict);
         });
         if let Ok(cursors) = heard {
-            self.account.settled += outlet.release(cursors, &mut self.observer);
+            self.account.settled += outlet.release(cursors, &mut self.observer, &mut self.tickets);
         }
-        let mut rest: Vec<Slot> = refused.into_iter().map(|verdict| verdict.tick).collect();
-        outlet.take_back(0, |_, slot| {
-            rest.push(*slot);
+        let mut rest: Vec<Waiting> = refused.into_iter().map(|verdict| verdict.tick).collect();
+        outlet.take_back(0, |_, tick| {
+            rest.push(*tick);
             true
         });
         let mut work = rest.len() as u64;
@@ -118,14 +123,14 @@ impl<L: Lanes> Producer<L> {
             self.account.settled += work;
             rest.clear();
         }
-        let mut back: BTreeMap<PartitionId, Vec<Slot>> = BTreeMap::new();
-        for slot in rest {
-            let (table, symbol) = slot::series_of(&slot);
-            back.entry(self.installed.route(table, symbol).partition).or_default().push(slot);
+        let mut back: BTreeMap<PartitionId, Vec<Waiting>> = BTreeMap::new();
+        for tick in rest {
+            let (table, symbol) = slot::series_of(&tick.slot);
+            back.entry(self.installed.route(table, symbol).partition).or_default().push(tick);
         }
-        for (partition, slots) in back {
-            self.parked_count += slots.len();
-            self.parked.entry(partition).or_default().put_back(slots);
+        for (partition, ticks) in back {
+            self.parked_count += ticks.len();
+            self.parked.entry(partition).or_default().put_back(ticks);
         }
         for partition in (0..self.lane_of.len() as u32).map(PartitionId) {
             if self.lane_of[partition.0 as usize] == index as u16 {

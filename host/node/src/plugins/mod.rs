@@ -72,7 +72,7 @@ fn surroundings<T: Wire>(
         },
         directory: data_dir.join(DIRECTORY),
         allow_native: config.allow_native,
-        signals: true,
+        signals: !config.embedded,
         env: Arc::clone(&service.env) as Arc<dyn Env>,
         spawn: spawner(),
         fail: fail.clone(),

@@ -1,0 +1,22 @@
+//! `libzepto.so` and `libzepto.a`: the client and the node as C functions. `include/zepto.h` is made
+//! of this file's modules by cbindgen; `include/zepto.hpp` is C++ over that.
+//!
+//! Architecture invariant: no logic. A function checks its arguments, converts, calls, converts
+//! back. Nothing unwinds into C, no signal handler is installed, nothing global is changed; after a
+//! fork the child gets a status from every function.
+#![allow(non_camel_case_types, reason = "names that C programs see")]
+
+pub mod client;
+pub mod error;
+mod fork;
+mod handle;
+pub mod members;
+pub mod node;
+pub mod producer;
+pub mod query;
+mod sized;
+pub mod status;
+pub mod text;
+pub mod tick;
+pub mod version;
+pub mod watch;
