@@ -3,6 +3,7 @@
 use crate::error::{Failure, zepto_error};
 use crate::fork;
 use crate::status::*;
+use core::any::Any;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU8, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -94,18 +95,25 @@ pub(crate) unsafe fn call(
 /// Runs something that may panic; the error is what the panic said.
 #[inline(always)]
 pub(crate) fn caught<R>(life: Option<&Life>, body: impl FnOnce() -> R) -> Result<R, String> {
-    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
-        if let Some(life) = life {
-            life.break_down();
-        }
-        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-        // What a panic carries may panic when it is dropped.
-        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            core::mem::forget(again);
-        }
-        format!("panic: {}", text.unwrap_or_default())
-    })
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(done) => Ok(done),
+        Err(payload) => Err(panicked(life, payload)),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn panicked(life: Option<&Life>, payload: Box<dyn Any + Send>) -> String {
+    if let Some(life) = life {
+        life.break_down();
+    }
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    // What a panic carries may panic when it is dropped.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        core::mem::forget(again);
+    }
+    format!("panic: {}", text.unwrap_or_default())
 }
 
 /// The handle behind a pointer.

@@ -128,6 +128,7 @@ impl zepto_producer {
     }
 }
 
+#[cold]
 fn status_of(error: IngestError) -> zepto_status {
     match error {
         IngestError::Busy => ZEPTO_E_BUSY,
@@ -242,12 +243,15 @@ pub unsafe extern "C" fn zepto_ingest(
     let Some(producer) = (unsafe { producer.as_ref() }) else { return ZEPTO_E_INVALID };
     // SAFETY: the caller's promise.
     let Some(tick) = (unsafe { tick.as_ref() }) else { return ZEPTO_E_INVALID };
-    let taken = caught(Some(&producer.life), || {
-        producer.enter().and_then(|it| it.ingest(&tick.to_tick()).map_err(status_of))
+    let taken = caught(Some(&producer.life), || match producer.enter() {
+        Ok(producer) => match producer.ingest(tick.slot()) {
+            Ok(()) => ZEPTO_OK,
+            Err(error) => status_of(error),
+        },
+        Err(status) => status,
     });
     match taken {
-        Ok(Ok(())) => ZEPTO_OK,
-        Ok(Err(status)) => status,
+        Ok(status) => status,
         Err(_) => ZEPTO_E_PANIC,
     }
 }
@@ -269,7 +273,7 @@ pub unsafe extern "C" fn zepto_ingest_wait(
     let Some(tick) = (unsafe { tick.as_ref() }) else { return ZEPTO_E_INVALID };
     let within = Duration::from_nanos(timeout_ns);
     let taken = caught(Some(&producer.life), || {
-        producer.enter().and_then(|it| it.ingest_wait(&tick.to_tick(), within).map_err(status_of))
+        producer.enter().and_then(|it| it.ingest_wait(tick.slot(), within).map_err(status_of))
     });
     taken.map_or(ZEPTO_E_PANIC, |taken| taken.map_or_else(|status| status, |()| ZEPTO_OK))
 }
@@ -299,7 +303,7 @@ pub unsafe extern "C" fn zepto_ingest_batch(
                 // SAFETY: the caller's promise: so many are there.
                 let ticks = unsafe { core::slice::from_raw_parts(first, count) };
                 for tick in ticks {
-                    producer.ingest(&tick.to_tick()).map_err(status_of)?;
+                    producer.ingest(tick.slot()).map_err(status_of)?;
                     done += 1;
                 }
                 producer.publish();

@@ -1,6 +1,7 @@
 //! The tick as C sees it.
 
 use zepto_abi::Tick;
+use zepto_core::slot::Slot;
 
 /// Anything without a better name.
 pub const ZEPTO_KIND_OTHER: u8 = 0;
@@ -46,6 +47,8 @@ pub struct zepto_tick {
 const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<zepto_tick>() == size_of::<Tick>());
+    assert!(size_of::<zepto_tick>() == size_of::<Slot>());
+    assert!(align_of::<zepto_tick>() == align_of::<Slot>());
     assert!(offset_of!(zepto_tick, sequence) == offset_of!(Tick, sequence));
     assert!(offset_of!(zepto_tick, event_time_ns) == offset_of!(Tick, event_time_ns));
     assert!(offset_of!(zepto_tick, receive_time_ns) == offset_of!(Tick, receive_time_ns));
@@ -58,22 +61,15 @@ const _: () = {
     assert!(offset_of!(zepto_tick, user) == offset_of!(Tick, user));
 };
 
+// The words of a tick are those of a slot only where the low half of a word comes first.
+const _: () = assert!(cfg!(target_endian = "little"));
+
 impl zepto_tick {
-    /// The library's own, which is aligned to a cache line.
+    /// As what a producer takes, where it is.
     #[inline(always)]
-    pub(crate) fn to_tick(self) -> Tick {
-        Tick {
-            sequence: 0,
-            event_time_ns: self.event_time_ns,
-            receive_time_ns: self.receive_time_ns,
-            symbol: self.symbol,
-            table: self.table,
-            kind: self.kind,
-            flags: self.flags,
-            price: self.price,
-            size: self.size,
-            user: self.user,
-        }
+    pub(crate) fn slot(&self) -> &Slot {
+        // SAFETY: both are 64 bytes without padding, aligned to 8, of which any are a value.
+        unsafe { &*core::ptr::from_ref(self).cast::<Slot>() }
     }
 
     /// The caller's.

@@ -7,11 +7,12 @@ use crate::producer::{Account, IngestError, Observer, Outcome, Producer};
 use crate::real::Real;
 use core::time::Duration;
 use std::sync::Arc;
+use zepto_core::ProducerId;
 use zepto_core::env::Env;
 use zepto_core::limits::LANE_SLOTS;
+use zepto_core::slot::AsSlot;
 use zepto_core::time::Nanos;
 use zepto_core::view::View;
-use zepto_core::{ProducerId, Tick};
 
 /// How a producer sends.
 #[derive(Clone, Copy, Debug)]
@@ -73,8 +74,8 @@ impl TickProducer {
     ///
     /// # Errors
     /// When it was not taken.
-    #[inline]
-    pub fn ingest(&mut self, tick: &Tick) -> Result<(), IngestError> {
+    #[inline(always)]
+    pub fn ingest<T: AsSlot>(&mut self, tick: &T) -> Result<(), IngestError> {
         self.producer.ingest(tick)
     }
 
@@ -83,7 +84,11 @@ impl TickProducer {
     /// # Errors
     /// `Busy` when there was no room within the deadline; others at once.
     #[inline]
-    pub fn ingest_wait(&mut self, tick: &Tick, within: Duration) -> Result<(), IngestError> {
+    pub fn ingest_wait<T: AsSlot>(
+        &mut self,
+        tick: &T,
+        within: Duration,
+    ) -> Result<(), IngestError> {
         match self.producer.ingest(tick) {
             Err(IngestError::Busy) => self.wait_for_room(tick, within),
             done => done,
@@ -91,7 +96,7 @@ impl TickProducer {
     }
 
     #[cold]
-    fn wait_for_room(&mut self, tick: &Tick, within: Duration) -> Result<(), IngestError> {
+    fn wait_for_room<T: AsSlot>(&mut self, tick: &T, within: Duration) -> Result<(), IngestError> {
         let (until, mut rounds) = (self.env.now().after(within), 0);
         loop {
             rounds = self.turn(rounds);

@@ -228,6 +228,52 @@ const fn head(record: u8) -> u64 {
     ((Kind::CONTROL as u64) << KIND_SHIFT) | ((record as u64) << FLAGS_SHIFT)
 }
 
+/// What a producer takes: a tick, or one that is a slot already, as C programs have it.
+pub trait AsSlot {
+    /// As a slot; its first word is of no meaning.
+    fn as_slot(&self) -> Slot;
+
+    /// Table and symbol.
+    fn series(&self) -> (u16, u32);
+
+    /// Its kind.
+    fn kind(&self) -> u8;
+}
+
+impl AsSlot for Tick {
+    #[inline(always)]
+    fn as_slot(&self) -> Slot {
+        slot_of(self)
+    }
+
+    #[inline(always)]
+    fn series(&self) -> (u16, u32) {
+        (self.table, self.symbol)
+    }
+
+    #[inline(always)]
+    fn kind(&self) -> u8 {
+        self.kind
+    }
+}
+
+impl AsSlot for Slot {
+    #[inline(always)]
+    fn as_slot(&self) -> Slot {
+        *self
+    }
+
+    #[inline(always)]
+    fn series(&self) -> (u16, u32) {
+        series_of(self)
+    }
+
+    #[inline(always)]
+    fn kind(&self) -> u8 {
+        (self[HEAD] >> KIND_SHIFT) as u8
+    }
+}
+
 /// A tick as a slot, with its first word as it stands in `sequence`.
 #[inline(always)]
 pub const fn slot_of(tick: &Tick) -> Slot {

@@ -42,10 +42,10 @@ use std::sync::Arc;
 use tickets::Tickets;
 use zepto_core::defect::Defect;
 use zepto_core::limits::PARKED_TICKS_MAX;
-use zepto_core::slot;
+use zepto_core::slot::{self, AsSlot};
 use zepto_core::time::Nanos;
 use zepto_core::view::{Destination, OFFLINE, View};
-use zepto_core::{Incarnation, Kind, PartitionId, ProducerId, Tick};
+use zepto_core::{Incarnation, Kind, PartitionId, ProducerId};
 use zepto_transport::Transport;
 
 /// Opens lanes for a producer. Nothing here may block.
@@ -174,15 +174,16 @@ impl<L: Lanes> Producer<L> {
     ///
     /// # Errors
     /// When it was not taken; it may be offered again.
-    #[inline]
-    pub fn ingest(&mut self, tick: &Tick) -> Result<(), IngestError> {
-        if tick.symbol >= self.symbols {
+    #[inline(always)]
+    pub fn ingest<T: AsSlot>(&mut self, tick: &T) -> Result<(), IngestError> {
+        let (table, symbol) = tick.series();
+        if symbol >= self.symbols {
             return Err(IngestError::UnknownSymbol);
         }
-        if tick.kind == Kind::CONTROL {
+        if tick.kind() == Kind::CONTROL {
             return Err(IngestError::Malformed);
         }
-        let partition = self.installed.route(tick.table, tick.symbol).partition;
+        let partition = self.installed.route(table, symbol).partition;
         match self.push(tick, partition) {
             Some(Ok(())) => Ok(()),
             _ => self.ingest_slowly(tick, partition),
@@ -191,11 +192,15 @@ impl<L: Lanes> Producer<L> {
 
     /// Puts a tick under its next number into its partition's lane, if the partition has one.
     #[inline(always)]
-    fn push(&mut self, tick: &Tick, partition: PartitionId) -> Option<Result<(), IngestError>> {
+    fn push<T: AsSlot>(
+        &mut self,
+        tick: &T,
+        partition: PartitionId,
+    ) -> Option<Result<(), IngestError>> {
         let lane = self.lane_of[partition.0 as usize];
         let outlet = self.outlets.get_mut(lane as usize)?.as_mut()?;
         let sequence = &mut self.sequences[partition.0 as usize];
-        let mut slot = slot::slot_of(tick);
+        let mut slot = tick.as_slot();
         slot[0] = slot::producer_word(self.name_of[partition.0 as usize], (*sequence + 1) as u32);
         let Ok(index) = outlet.push(&slot) else { return Some(Err(IngestError::Busy)) };
         *sequence += 1;
@@ -208,7 +213,12 @@ impl<L: Lanes> Producer<L> {
     }
 
     #[cold]
-    fn ingest_slowly(&mut self, tick: &Tick, partition: PartitionId) -> Result<(), IngestError> {
+    #[inline(never)]
+    fn ingest_slowly<T: AsSlot>(
+        &mut self,
+        tick: &T,
+        partition: PartitionId,
+    ) -> Result<(), IngestError> {
         if self.lane_of[partition.0 as usize] != NO_LANE {
             // The lane was full by the credit last seen.
             self.publish();
@@ -216,7 +226,8 @@ impl<L: Lanes> Producer<L> {
         }
         self.install();
         // The first view that came from the log knows more partitions than the one before it.
-        let partition = self.installed.route(tick.table, tick.symbol).partition;
+        let (table, symbol) = tick.series();
+        let partition = self.installed.route(table, symbol).partition;
         // Only now: whatever happened above may have stopped the partition, or given it a lane,
         // and a tick that is parked beside a lane would be overtaken.
         if let Some(pushed) = self.push(tick, partition) {
@@ -235,7 +246,7 @@ impl<L: Lanes> Producer<L> {
         if let Some(tickets) = &mut self.tickets {
             tickets.give(ticket);
         }
-        let waiting = Waiting { slot: slot::slot_of(tick), ticket };
+        let waiting = Waiting { slot: tick.as_slot(), ticket };
         self.parked.entry(partition).or_default().fresh.push_back(waiting);
         Ok(())
     }
