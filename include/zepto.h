@@ -343,6 +343,57 @@ typedef struct zepto_aggregate {
   uint64_t start_ns;
 } zepto_aggregate;
 
+#ifndef ARROW_C_DATA_INTERFACE
+#define ARROW_C_DATA_INTERFACE
+
+// A type, as Arrow's C data interface has it.
+typedef struct ArrowSchema {
+  // What it is.
+  const char *format;
+  // Its name.
+  const char *name;
+  // NULL.
+  const char *metadata;
+  // 0: nothing is ever missing.
+  int64_t flags;
+  // Columns.
+  int64_t n_children;
+  // The columns.
+  struct ArrowSchema **children;
+  // NULL.
+  struct ArrowSchema *dictionary;
+  // Frees it; NULL when it is free.
+  void (*release)(struct ArrowSchema*);
+  // The library's.
+  void *private_data;
+} ArrowSchema;
+
+// Values, as Arrow's C data interface has them.
+typedef struct ArrowArray {
+  // Rows.
+  int64_t length;
+  // 0.
+  int64_t null_count;
+  // 0.
+  int64_t offset;
+  // Buffers of this array: of a column two, validity, which is NULL, and values.
+  int64_t n_buffers;
+  // Columns.
+  int64_t n_children;
+  // The buffers.
+  const void **buffers;
+  // The columns.
+  struct ArrowArray **children;
+  // NULL.
+  struct ArrowArray *dictionary;
+  // Frees it; NULL when it is free.
+  void (*release)(struct ArrowArray*);
+  // The library's.
+  void *private_data;
+} ArrowArray;
+
+#endif  // ARROW_C_DATA_INTERFACE
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -393,6 +444,32 @@ ZEPTO_API void zepto_error_free(struct zepto_error *error);
 ZEPTO_API
 zepto_status zepto_client_open(const struct zepto_client_options *options,
                                struct zepto_client **out,
+                               struct zepto_error **error);
+
+// Opens a client with a configuration, TOML: `seeds = ["host:port"]`, and where wanted `name`,
+// `secret_file`, `shared_memory` and `connect_timeout_ms`. [any thread] [not callback-safe]
+//
+// It requires:
+// `toml` must be readable, `out` writable, `error` NULL or writable.
+ZEPTO_API
+zepto_status zepto_client_open_toml(struct zepto_str toml,
+                                    struct zepto_client **out,
+                                    struct zepto_error **error);
+
+// Has a node take a new version of one of its plugins into service: that of a file on the node's
+// machine. `address` is the node's; `out`, which may be NULL, gets what was done.
+// [any thread] [not callback-safe]
+//
+// It requires:
+// `client` must be of this library, the texts readable, `out` NULL or writable, `error` NULL or
+// writable.
+ZEPTO_API
+zepto_status zepto_plugin_load(const struct zepto_client *client,
+                               struct zepto_str address,
+                               struct zepto_str name,
+                               struct zepto_str path,
+                               uint64_t timeout_ns,
+                               struct zepto_text **out,
                                struct zepto_error **error);
 
 // Closes and frees it; NULL is fine. Producers of it go on until they are freed; the last handle
@@ -459,12 +536,13 @@ zepto_status zepto_ingest_wait(struct zepto_producer *producer,
                                const struct zepto_tick *tick,
                                uint64_t timeout_ns);
 
-// Takes `count` ticks, in order, as far as there is room, and sends them on their way. `taken` gets
-// how many, which is all of them if the status is `ZEPTO_OK`; the status is about the first that was
-// not taken. [owner's thread] [callback-safe]
+// Takes `count` ticks, in order, as far as there is room, and sends them on their way. `taken`
+// gets how many, which is all of them if the status is `ZEPTO_OK`; the status is about the first
+// that was not taken. [owner's thread] [callback-safe]
 //
 // It requires:
-// `producer` must be of this library, `ticks` readable for `count` ticks, `taken` NULL or writable.
+// `producer` must be of this library, `ticks` readable for `count` ticks, `taken` NULL or
+// writable.
 ZEPTO_API
 zepto_status zepto_ingest_batch(struct zepto_producer *producer,
                                 const struct zepto_tick *ticks,
@@ -478,9 +556,9 @@ zepto_status zepto_ingest_batch(struct zepto_producer *producer,
 // `producer` must be of this library.
 ZEPTO_API zepto_status zepto_poll(struct zepto_producer *producer);
 
-// Sends what was taken, and waits until all of it is acknowledged or refused: `ZEPTO_OK`, also when
-// some were refused, which `account` tells; `ZEPTO_E_TIMEOUT` when the deadline passed before.
-// `account` may be NULL. [owner's thread] [not callback-safe]
+// Sends what was taken, and waits until all of it is acknowledged or refused: `ZEPTO_OK`, also
+// when some were refused, which `account` tells; `ZEPTO_E_TIMEOUT` when the deadline passed
+// before. `account` may be NULL. [owner's thread] [not callback-safe]
 //
 // It requires:
 // `producer` must be of this library, `account` NULL or writable, its `struct_size` filled in.
@@ -497,8 +575,9 @@ ZEPTO_API
 zepto_status zepto_account_get(struct zepto_producer *producer,
                                struct zepto_account *account);
 
-// The ticket of the tick that was taken last: how many were taken by then, so they count up by one.
-// 0 when nothing was taken, or the producer is not this thread's. [owner's thread] [callback-safe]
+// The ticket of the tick that was taken last: how many were taken by then, so they count up by
+// one. 0 when nothing was taken, or the producer is not this thread's. [owner's thread]
+// [callback-safe]
 //
 // It requires:
 // `producer` must be of this library.
@@ -600,12 +679,12 @@ zepto_status zepto_members_route(const struct zepto_members *members,
 ZEPTO_API void zepto_members_free(struct zepto_members *members);
 
 // Has `changed` called whenever the cluster changes: from one of the library's threads, never two
-// calls at once, and once soon after this. `user_drop`, which may be NULL, is called after the last
-// call. On failure nothing is taken, and it is not called. [any thread] [not callback-safe]
+// calls at once, and once soon after this. `user_drop`, which may be NULL, is called after the
+// last call. On failure nothing is taken, and it is not called. [any thread] [not callback-safe]
 //
 // It requires:
-// `client` must be of this library, `changed` callable with `user` from any thread, `out` writable,
-// `error` NULL or writable.
+// `client` must be of this library, `changed` callable with `user` from any thread, `out`
+// writable, `error` NULL or writable.
 ZEPTO_API
 zepto_status zepto_watch_open(const struct zepto_client *client,
                               zepto_change_fn changed,
@@ -644,8 +723,8 @@ zepto_status zepto_count(const struct zepto_client *client,
                          uint64_t *out,
                          struct zepto_error **error);
 
-// The last tick of a series, in order of event time and sequence; `ZEPTO_E_NOT_FOUND` when there is
-// none. [any thread] [not callback-safe]
+// The last tick of a series, in order of event time and sequence; `ZEPTO_E_NOT_FOUND` when there
+// is none. [any thread] [not callback-safe]
 //
 // It requires:
 // As for `zepto_aggregate_get`.
@@ -655,8 +734,8 @@ zepto_status zepto_last(const struct zepto_client *client,
                         struct zepto_tick *out,
                         struct zepto_error **error);
 
-// A series in bars of `interval_ns`. When there are more than a page has, `zepto_bars_next_ns` says
-// where the next begins. [any thread] [not callback-safe]
+// A series in bars of `interval_ns`. When there are more than a page has, `zepto_bars_next_ns`
+// says where the next begins. [any thread] [not callback-safe]
 //
 // It requires:
 // `client` must be of this library, `query` readable, `out` writable, `error` NULL or writable.
@@ -695,8 +774,8 @@ zepto_status zepto_bars_at(const struct zepto_bars *bars,
 // `bars` must be NULL or of this library, and is not used any more.
 ZEPTO_API void zepto_bars_free(struct zepto_bars *bars);
 
-// The ticks of a series, of every kind, a page of them: those after the last of `after`, or from the
-// beginning when that is NULL. [any thread] [not callback-safe]
+// The ticks of a series, of every kind, a page of them: those after the last of `after`, or from
+// the beginning when that is NULL. [any thread] [not callback-safe]
 //
 // It requires:
 // As for `zepto_ohlcv`; `after` must be NULL or of this library.
@@ -730,6 +809,19 @@ ZEPTO_API int32_t zepto_ticks_more(const struct zepto_ticks *ticks);
 // It requires:
 // `ticks` must be NULL or of this library, and is not used any more.
 ZEPTO_API void zepto_ticks_free(struct zepto_ticks *ticks);
+
+// Gives ticks as Arrow columns: sequence, event_time and receive_time (timestamps, ns, UTC),
+// symbol, table, kind, flags, price and size (in units of 1e-9), user0, user1. Whoever takes them
+// calls their `release`, as Arrow says; the ticks themselves may be freed before. [any thread]
+// [callback-safe]
+//
+// It requires:
+// `ticks` must be of this library, `schema` and `array` writable; what was in them is not
+// released.
+ZEPTO_API
+zepto_status zepto_ticks_to_arrow(const struct zepto_ticks *ticks,
+                                  struct ArrowSchema *schema,
+                                  struct ArrowArray *array);
 
 // Starts a node with a configuration as `zepto-host --config FILE` reads it, TOML; it joins the
 // cluster of its seeds, or founds one. `node_id` and `data_dir` must be in it. It installs no

@@ -248,6 +248,15 @@ class client {
     return client(handle);
   }
 
+  // With a configuration, TOML: seeds = ["host:port"], ...
+  static client open_toml(std::string_view toml) {
+    zepto_client *handle = nullptr;
+    zepto_error *why = nullptr;
+    const zepto_status code = zepto_client_open_toml(detail::str(toml), &handle, &why);
+    detail::check(code, why);
+    return client(handle);
+  }
+
   zepto::producer producer(const producer_options &options = {}) const {
     zepto_producer_options o{};
     o.struct_size = sizeof o;

@@ -6,9 +6,11 @@ use crate::sized::{self, grows};
 use crate::status::*;
 use crate::text::{zepto_str, zepto_text};
 use crate::version::ZEPTO_ABI_MAJOR;
+use ::zepto_client::message::PluginRequest;
 use ::zepto_client::{Client, ClientOptions, ClusterSecret};
 use core::future::Future;
 use core::time::Duration;
+use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
@@ -111,7 +113,7 @@ impl Opening {
             return Err(Failure::new(ZEPTO_E_VERSION, text));
         }
         let count = options.seeds_len as usize;
-        if count == 0 || count > SEEDS_MAX {
+        if count > SEEDS_MAX {
             return Err(Failure::invalid(format!("{count} seeds: 1 to {SEEDS_MAX}")));
         }
         if options.seeds.is_null() {
@@ -147,6 +149,9 @@ impl Opening {
         secret_file: &str,
         within: Duration,
     ) -> Result<Self, Failure> {
+        if seeds.is_empty() || seeds.len() > SEEDS_MAX {
+            return Err(Failure::invalid(format!("{} seeds: 1 to {SEEDS_MAX}", seeds.len())));
+        }
         let secret =
             (!secret_file.is_empty()).then(|| ClusterSecret::open(&PathBuf::from(secret_file)));
         let secret = secret.transpose().map_err(Failure::invalid)?;
@@ -200,6 +205,93 @@ pub unsafe extern "C" fn zepto_client_open(
     };
     // SAFETY: the caller's promise.
     unsafe { call(None, error, body) }
+}
+
+/// Opens a client with a configuration, TOML: `seeds = ["host:port"]`, and where wanted `name`,
+/// `secret_file`, `shared_memory` and `connect_timeout_ms`. [any thread] [not callback-safe]
+///
+/// # Safety
+/// `toml` must be readable, `out` writable, `error` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zepto_client_open_toml(
+    toml: zepto_str,
+    out: *mut *mut zepto_client,
+    error: *mut *mut zepto_error,
+) -> zepto_status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        unsafe { clear(out, "out") }?;
+        // SAFETY: the caller's promise.
+        let text = unsafe { toml.read("toml") }?;
+        let said: Said = toml::from_str(text).map_err(Failure::invalid)?;
+        let within = said.connect_timeout_ms.map_or(CONNECT_WITHIN, Duration::from_millis);
+        let opening =
+            Opening::new(said.seeds, &said.name, said.shared_memory, &said.secret_file, within)?;
+        // SAFETY: the caller's promise; it is not NULL.
+        unsafe { hand_out(out, opening.connect()?) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { call(None, error, body) }
+}
+
+/// A client's configuration as text.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    seeds: Vec<String>,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    secret_file: String,
+    #[serde(default = "yes")]
+    shared_memory: bool,
+    connect_timeout_ms: Option<u64>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Has a node take a new version of one of its plugins into service: that of a file on the node's
+/// machine. `address` is the node's; `out`, which may be NULL, gets what was done.
+/// [any thread] [not callback-safe]
+///
+/// # Safety
+/// `client` must be of this library, the texts readable, `out` NULL or writable, `error` NULL or
+/// writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zepto_plugin_load(
+    client: *const zepto_client,
+    address: zepto_str,
+    name: zepto_str,
+    path: zepto_str,
+    timeout_ns: u64,
+    out: *mut *mut zepto_text,
+    error: *mut *mut zepto_error,
+) -> zepto_status {
+    let body = |client: &zepto_client| {
+        if !out.is_null() {
+            // SAFETY: the caller's promise.
+            unsafe { out.write(core::ptr::null_mut()) };
+        }
+        // SAFETY: the caller's promise.
+        let address = unsafe { address.read("address") }?;
+        // SAFETY: the caller's promise.
+        let name = unsafe { name.read("name") }?.to_owned();
+        // SAFETY: the caller's promise.
+        let path = unsafe { path.read("path") }?.to_owned();
+        let (shared, within) = (&client.shared, Duration::from_nanos(timeout_ns));
+        let request = PluginRequest::Reload { name, path };
+        let done = shared.wait(shared.client.plugin_at(address, request, within))??;
+        if !out.is_null() {
+            // SAFETY: the caller's promise.
+            unsafe { out.write(zepto_text::new(done)) };
+        }
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { of(client, error, body) }
 }
 
 /// Closes and frees it; NULL is fine. Producers of it go on until they are freed; the last handle

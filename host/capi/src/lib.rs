@@ -1,11 +1,12 @@
-//! `libzepto.so` and `libzepto.a`: the client and the node as C functions. `include/zepto.h` is made
-//! of this file's modules by cbindgen; `include/zepto.hpp` is C++ over that.
+//! `libzepto.so` and `libzepto.a`: the client and the node as C functions. `include/zepto.h` is
+//! made of this file's modules by cbindgen; `include/zepto.hpp` is C++ over that.
 //!
 //! Architecture invariant: no logic. A function checks its arguments, converts, calls, converts
 //! back. Nothing unwinds into C, no signal handler is installed, nothing global is changed; after a
 //! fork the child gets a status from every function.
 #![allow(non_camel_case_types, reason = "names that C programs see")]
 
+pub mod arrow;
 pub mod client;
 pub mod error;
 mod fork;

@@ -278,12 +278,13 @@ pub unsafe extern "C" fn zepto_ingest_wait(
     taken.map_or(ZEPTO_E_PANIC, |taken| taken.map_or_else(|status| status, |()| ZEPTO_OK))
 }
 
-/// Takes `count` ticks, in order, as far as there is room, and sends them on their way. `taken` gets
-/// how many, which is all of them if the status is `ZEPTO_OK`; the status is about the first that was
-/// not taken. [owner's thread] [callback-safe]
+/// Takes `count` ticks, in order, as far as there is room, and sends them on their way. `taken`
+/// gets how many, which is all of them if the status is `ZEPTO_OK`; the status is about the first
+/// that was not taken. [owner's thread] [callback-safe]
 ///
 /// # Safety
-/// `producer` must be of this library, `ticks` readable for `count` ticks, `taken` NULL or writable.
+/// `producer` must be of this library, `ticks` readable for `count` ticks, `taken` NULL or
+/// writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zepto_ingest_batch(
     producer: *mut zepto_producer,
@@ -333,9 +334,9 @@ pub unsafe extern "C" fn zepto_poll(producer: *mut zepto_producer) -> zepto_stat
     polled.map_or(ZEPTO_E_PANIC, |polled| polled.map_or_else(|status| status, |_| ZEPTO_OK))
 }
 
-/// Sends what was taken, and waits until all of it is acknowledged or refused: `ZEPTO_OK`, also when
-/// some were refused, which `account` tells; `ZEPTO_E_TIMEOUT` when the deadline passed before.
-/// `account` may be NULL. [owner's thread] [not callback-safe]
+/// Sends what was taken, and waits until all of it is acknowledged or refused: `ZEPTO_OK`, also
+/// when some were refused, which `account` tells; `ZEPTO_E_TIMEOUT` when the deadline passed
+/// before. `account` may be NULL. [owner's thread] [not callback-safe]
 ///
 /// # Safety
 /// `producer` must be of this library, `account` NULL or writable, its `struct_size` filled in.
@@ -395,8 +396,9 @@ fn account_of(account: &Account) -> zepto_account {
     }
 }
 
-/// The ticket of the tick that was taken last: how many were taken by then, so they count up by one.
-/// 0 when nothing was taken, or the producer is not this thread's. [owner's thread] [callback-safe]
+/// The ticket of the tick that was taken last: how many were taken by then, so they count up by
+/// one. 0 when nothing was taken, or the producer is not this thread's. [owner's thread]
+/// [callback-safe]
 ///
 /// # Safety
 /// `producer` must be of this library.

@@ -87,6 +87,12 @@ pub struct zepto_ticks {
     next: Option<Position>,
 }
 
+impl zepto_ticks {
+    pub(crate) fn rows(&self) -> &[zepto_tick] {
+        &self.ticks
+    }
+}
+
 struct Question {
     table: u16,
     symbol: String,
@@ -222,8 +228,8 @@ pub unsafe extern "C" fn zepto_count(
     unsafe { ask(client, query, error, body) }
 }
 
-/// The last tick of a series, in order of event time and sequence; `ZEPTO_E_NOT_FOUND` when there is
-/// none. [any thread] [not callback-safe]
+/// The last tick of a series, in order of event time and sequence; `ZEPTO_E_NOT_FOUND` when there
+/// is none. [any thread] [not callback-safe]
 ///
 /// # Safety
 /// As for `zepto_aggregate_get`.
@@ -249,8 +255,8 @@ pub unsafe extern "C" fn zepto_last(
     unsafe { ask(client, query, error, body) }
 }
 
-/// A series in bars of `interval_ns`. When there are more than a page has, `zepto_bars_next_ns` says
-/// where the next begins. [any thread] [not callback-safe]
+/// A series in bars of `interval_ns`. When there are more than a page has, `zepto_bars_next_ns`
+/// says where the next begins. [any thread] [not callback-safe]
 ///
 /// # Safety
 /// `client` must be of this library, `query` readable, `out` writable, `error` NULL or writable.
@@ -333,8 +339,8 @@ pub unsafe extern "C" fn zepto_bars_free(bars: *mut zepto_bars) {
     }
 }
 
-/// The ticks of a series, of every kind, a page of them: those after the last of `after`, or from the
-/// beginning when that is NULL. [any thread] [not callback-safe]
+/// The ticks of a series, of every kind, a page of them: those after the last of `after`, or from
+/// the beginning when that is NULL. [any thread] [not callback-safe]
 ///
 /// # Safety
 /// As for `zepto_ohlcv`; `after` must be NULL or of this library.

@@ -1,5 +1,5 @@
-//! Structs that grow: the first field is their size as the other side was compiled. What it does not
-//! know yet is zero, and what it knows more must be.
+//! Structs that grow: the first field is their size as the other side was compiled. What it does
+//! not know yet is zero, and what it knows more must be.
 
 use crate::error::Failure;
 use crate::status::ZEPTO_E_UNSUPPORTED;

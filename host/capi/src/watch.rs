@@ -51,12 +51,12 @@ impl Drop for Told {
 }
 
 /// Has `changed` called whenever the cluster changes: from one of the library's threads, never two
-/// calls at once, and once soon after this. `user_drop`, which may be NULL, is called after the last
-/// call. On failure nothing is taken, and it is not called. [any thread] [not callback-safe]
+/// calls at once, and once soon after this. `user_drop`, which may be NULL, is called after the
+/// last call. On failure nothing is taken, and it is not called. [any thread] [not callback-safe]
 ///
 /// # Safety
-/// `client` must be of this library, `changed` callable with `user` from any thread, `out` writable,
-/// `error` NULL or writable.
+/// `client` must be of this library, `changed` callable with `user` from any thread, `out`
+/// writable, `error` NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zepto_watch_open(
     client: *const zepto_client,

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 10] = [
-    "version", "status", "text", "error", "tick", "client", "producer", "members", "watch", "query",
+const SOURCES: [&str; 12] = [
+    "version", "status", "text", "error", "tick", "client", "producer", "members", "watch",
+    "query", "arrow", "node",
 ];
 
 fn top() -> PathBuf {
@@ -17,16 +18,26 @@ fn top() -> PathBuf {
 fn made() -> String {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_file(crate_dir.join("cbindgen.toml")).expect("a config");
-    let sources = SOURCES.iter().chain(&["node"]);
-    let builder = sources.fold(cbindgen::Builder::new().with_config(config), |builder, name| {
-        builder.with_src(crate_dir.join(format!("src/{name}.rs")))
-    });
+    let builder =
+        SOURCES.iter().fold(cbindgen::Builder::new().with_config(config), |builder, name| {
+            builder.with_src(crate_dir.join(format!("src/{name}.rs")))
+        });
     let mut bytes = Vec::new();
     builder.generate().expect("bindings").write(&mut bytes);
     let text = String::from_utf8(bytes).expect("text");
     // What Rust calls safety is what a C program must see to.
     let lines = text.lines().map(|line| line.replace("// # Safety", "// It requires:"));
-    lines.map(|line| line.trim_end().to_owned() + "\n").collect()
+    let text: String = lines.map(|line| line.trim_end().to_owned() + "\n").collect();
+    guarded(&text, "ARROW_C_DATA_INTERFACE", "// A type, as Arrow's", "} ArrowArray;\n")
+}
+
+/// Puts what Arrow's own header may have declared already behind the guard that it says.
+fn guarded(text: &str, guard: &str, from: &str, to: &str) -> String {
+    let begin = text.find(from).expect("what is to be guarded");
+    let end = text[begin..].find(to).map(|at| begin + at + to.len()).expect("its end");
+    let (before, rest) = text.split_at(begin);
+    let (inside, after) = rest.split_at(end - begin);
+    format!("{before}#ifndef {guard}\n#define {guard}\n\n{inside}\n#endif  // {guard}\n{after}")
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::connect::Connector;
 use crate::error::ClientError;
 use crate::follow::{FOLLOWED, Followed, follow};
 use crate::host;
-use crate::message::{Answer, Query, Request, Response, Status};
+use crate::message::{Answer, PluginRequest, Query, Request, Response, Status};
 use crate::producer::Producer;
 use crate::real::{Real, random};
 use crate::ticks::{ProducerOptions, TickProducer};
@@ -219,6 +219,22 @@ impl Client {
     ) -> Result<Status, ClientError> {
         match self.inner.ask(address, &Request::Status, deadline).await? {
             Response::Status(status) => Ok(*status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks one member for something about its plugins; the text says what was done.
+    ///
+    /// # Errors
+    /// Why it was not.
+    pub async fn plugin_at(
+        &self,
+        address: &str,
+        request: PluginRequest,
+        deadline: Duration,
+    ) -> Result<String, ClientError> {
+        match self.inner.ask(address, &Request::Plugin(request), deadline).await? {
+            Response::Plugin(text) => Ok(text),
             other => Err(unexpected(&other)),
         }
     }

@@ -108,6 +108,18 @@ static void wrong_arguments(void) {
   options = options_of(&seed);
   options.secret_file = str("/nowhere");
   GIVES(ZEPTO_E_INVALID, zepto_client_open(&options, &other, &error));
+  GIVES(ZEPTO_E_INVALID, zepto_client_open_toml(str("seeds = []"), &other, &error));
+  GIVES(ZEPTO_E_INVALID, zepto_client_open_toml(str("seed = 'a:1'"), &other, &error));
+  {
+    char toml[128];
+    zepto_str address = zepto_node_address(node);
+    snprintf(toml, sizeof toml, "seeds = ['%.*s']\nname = 'toml'\nshared_memory = false",
+             (int)address.len, address.ptr);
+    GIVES(ZEPTO_OK, zepto_client_open_toml(str(toml), &other, &error));
+    GIVES(ZEPTO_E_INVALID, zepto_plugin_load(other, address, str("none"), str("/nowhere.wasm"),
+                                             5 * SECOND, NULL, &error));
+    EXPECT(zepto_client_free(other) == ZEPTO_OK);
+  }
   GIVES(ZEPTO_E_INVALID, zepto_node_open(str("lissten = 1"), &(zepto_node *){ 0 }, &error));
   GIVES(ZEPTO_E_INVALID, zepto_node_open(str(""), &(zepto_node *){ 0 }, &error));
 }
@@ -158,6 +170,41 @@ static zepto_tick tick_of(uint32_t symbol, uint64_t i) {
                       .size = SECOND,
                       .user = { i, ~i } };
   return tick;
+}
+
+/* The columns of a page are its rows; one column may be moved away and outlive the others. */
+static void as_arrow(const zepto_ticks *page, uint32_t symbol) {
+  struct ArrowSchema schema;
+  struct ArrowArray array, prices;
+  const size_t count = zepto_ticks_count(page);
+  const zepto_tick *rows = zepto_ticks_data(page);
+  EXPECT(zepto_ticks_to_arrow(NULL, &schema, &array) == ZEPTO_E_INVALID);
+  EXPECT(zepto_ticks_to_arrow(page, NULL, &array) == ZEPTO_E_INVALID);
+  EXPECT(zepto_ticks_to_arrow(page, &schema, &array) == ZEPTO_OK);
+  EXPECT(strcmp(schema.format, "+s") == 0 && schema.n_children == 11 && array.n_children == 11);
+  EXPECT(array.length == (int64_t)count && array.n_buffers == 1 && array.buffers[0] == NULL);
+  for (int64_t i = 0; i < array.n_children; i++) {
+    EXPECT(array.children[i]->length == array.length && array.children[i]->n_buffers == 2);
+    EXPECT(array.children[i]->null_count == 0 && strlen(schema.children[i]->name) > 0);
+  }
+  EXPECT(strcmp(schema.children[1]->name, "event_time") == 0);
+  EXPECT(strcmp(schema.children[1]->format, "tsn:UTC") == 0);
+  EXPECT(strcmp(schema.children[7]->name, "price") == 0);
+  prices = *array.children[7];
+  array.children[7]->release = NULL;
+  for (size_t i = 0; i < count; i++) {
+    EXPECT(((const uint64_t *)array.children[0]->buffers[1])[i] == rows[i].sequence);
+    EXPECT(((const uint64_t *)array.children[1]->buffers[1])[i] == rows[i].event_time_ns);
+    EXPECT(((const uint32_t *)array.children[3]->buffers[1])[i] == symbol);
+    EXPECT(((const uint8_t *)array.children[5]->buffers[1])[i] == rows[i].kind);
+    EXPECT(((const uint64_t *)array.children[10]->buffers[1])[i] == rows[i].user[1]);
+  }
+  array.release(&array);
+  schema.release(&schema);
+  EXPECT(array.release == NULL && schema.release == NULL);
+  for (size_t i = 0; i < count; i++)
+    EXPECT(((const int64_t *)prices.buffers[1])[i] == rows[i].price);
+  prices.release(&prices);
 }
 
 static void ticks_there_and_back(void) {
@@ -225,6 +272,7 @@ static void ticks_there_and_back(void) {
   } while (zepto_ticks_more(page));
   EXPECT(seen == COUNT);
   GIVES(ZEPTO_E_NOT_FOUND, zepto_range(client, &query, page, &next, &error));
+  as_arrow(page, symbol);
   zepto_ticks_free(page);
   GIVES(ZEPTO_OK, zepto_ohlcv(client, &query, 1000, &bars, &error));
   EXPECT(zepto_bars_count(bars) == 10 && zepto_bars_next_ns(bars) == 0);
