@@ -93,6 +93,7 @@ impl Feeder {
         let lanes = SimLanes { exchange: Rc::clone(exchange), producer: number };
         let mut producer = Producer::new(ProducerId(rng.bits()), Arc::clone(&view), lanes);
         producer.know_symbols(SYMBOLS);
+        producer.keep_tickets();
         Self {
             number,
             plan,

@@ -127,6 +127,9 @@ impl World {
             let excused = lost || self.is_small();
             let account = feeder.producer.account();
             self.conservation.at_end(feeder.number, &account, &contents, excused, lost)?;
+            let tickets = 1..=feeder.producer.last_ticket();
+            let outcomes = tickets.map(|ticket| (ticket, feeder.producer.outcome(ticket)));
+            self.conservation.tickets(feeder.number, outcomes, &contents, lost)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use super::{Content, Oracle, Verdict, ensure};
 use std::collections::{BTreeMap, BTreeSet};
-use zepto_client::producer::Account;
+use zepto_client::producer::{Account, Outcome};
 
 /// What was acknowledged to each producer, by content.
 #[derive(Default)]
@@ -21,6 +21,37 @@ impl Conservation {
         ensure(Oracle::Conservation, right, || {
             format!("producer {producer} took {accepted} ticks, its account is {account:?}")
         })
+    }
+
+    /// At the end: what each tick's ticket says is what became of it. A producer numbers its ticks
+    /// as it takes them, and their content is that number.
+    pub fn tickets(
+        &self,
+        producer: usize,
+        outcomes: impl Iterator<Item = (u64, Outcome)>,
+        contents: &[Content],
+        lost: bool,
+    ) -> Verdict {
+        let nobody = BTreeSet::new();
+        let said = self.0.get(&producer).unwrap_or(&nobody);
+        let ticks = contents.iter().flat_map(|content| &content.ticks);
+        let stored: BTreeSet<u64> = ticks.map(|tick| tick.user[0]).collect();
+        for (ticket, outcome) in outcomes {
+            let id = ((producer as u64 + 1) << 32) | ticket;
+            let right = match outcome {
+                Outcome::Acknowledged => lost || (said.contains(&id) && stored.contains(&id)),
+                Outcome::Refused(_) => !stored.contains(&id),
+                Outcome::Waiting | Outcome::Forgotten => false,
+            };
+            ensure(Oracle::Conservation, right, || {
+                let (said, stored) = (said.contains(&id), stored.contains(&id));
+                format!(
+                    "producer {producer}, ticket {ticket}: {outcome:?}; it was told so: {said}, \
+                     it is stored: {stored}"
+                )
+            })?;
+        }
+        Ok(())
     }
 
     /// At the end, when the account is final. `excused` is whether anything happened that refuses
