@@ -567,6 +567,26 @@ zepto_status zepto_flush(struct zepto_producer *producer,
                          uint64_t timeout_ns,
                          struct zepto_account *account);
 
+// Lets it go: the next thread that uses it owns it. [owner's thread] [callback-safe]
+//
+// It requires:
+// `producer` must be of this library.
+ZEPTO_API zepto_status zepto_producer_detach(struct zepto_producer *producer);
+
+// Takes nothing from now on. What is not acknowledged yet may be lost: flush before. It is freed
+// later. [owner's thread] [callback-safe]
+//
+// It requires:
+// `producer` must be of this library.
+ZEPTO_API zepto_status zepto_producer_close(struct zepto_producer *producer);
+
+// Frees it; NULL is fine. What is not acknowledged may be lost: flush before. Nobody may be using
+// it. [any thread] [not callback-safe]
+//
+// It requires:
+// `producer` must be NULL or of this library, and is not used any more.
+ZEPTO_API zepto_status zepto_producer_free(struct zepto_producer *producer);
+
 // What became of all ticks so far. [owner's thread] [callback-safe]
 //
 // It requires:
@@ -598,26 +618,6 @@ zepto_status zepto_outcome(struct zepto_producer *producer,
 // A reason of a refusal, for people; "unknown" for one of a later version. There for good.
 // [any thread] [callback-safe]
 ZEPTO_API struct zepto_str zepto_refusal_text(uint32_t reason);
-
-// Lets it go: the next thread that uses it owns it. [owner's thread] [callback-safe]
-//
-// It requires:
-// `producer` must be of this library.
-ZEPTO_API zepto_status zepto_producer_detach(struct zepto_producer *producer);
-
-// Takes nothing from now on. What is not acknowledged yet may be lost: flush before. It is freed
-// later. [owner's thread] [callback-safe]
-//
-// It requires:
-// `producer` must be of this library.
-ZEPTO_API zepto_status zepto_producer_close(struct zepto_producer *producer);
-
-// Frees it; NULL is fine. What is not acknowledged may be lost: flush before. Nobody may be using
-// it. [any thread] [not callback-safe]
-//
-// It requires:
-// `producer` must be NULL or of this library, and is not used any more.
-ZEPTO_API zepto_status zepto_producer_free(struct zepto_producer *producer);
 
 // The members as they are known now. [any thread] [callback-safe]
 //

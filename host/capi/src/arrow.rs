@@ -4,9 +4,9 @@
 
 use crate::error::Failure;
 use crate::handle::{call, get};
-use crate::query::zepto_ticks;
 use crate::status::*;
 use crate::tick::zepto_tick;
+use crate::ticks::zepto_ticks;
 use core::ffi::{c_char, c_void};
 
 /// A type, as Arrow's C data interface has it.

@@ -6,6 +6,7 @@
 //! fork the child gets a status from every function.
 #![allow(non_camel_case_types, reason = "names that C programs see")]
 
+pub mod account;
 pub mod arrow;
 pub mod client;
 pub mod error;
@@ -19,5 +20,6 @@ mod sized;
 pub mod status;
 pub mod text;
 pub mod tick;
+pub mod ticks;
 pub mod version;
 pub mod watch;

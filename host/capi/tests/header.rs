@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 12] = [
-    "version", "status", "text", "error", "tick", "client", "producer", "members", "watch",
-    "query", "arrow", "node",
+const SOURCES: [&str; 14] = [
+    "version", "status", "text", "error", "tick", "client", "producer", "account", "members",
+    "watch", "query", "ticks", "arrow", "node",
 ];
 
 fn top() -> PathBuf {
