@@ -272,19 +272,24 @@ pub unsafe extern "C" fn zepto_ingest_batch(
     let ended = match handle {
         Some(handle) if count == 0 || !ticks.is_null() => {
             let taking = caught(Some(&handle.life), || {
-                let producer = handle.enter()?;
-                let first =
-                    if count == 0 { core::ptr::NonNull::dangling().as_ptr() } else { ticks };
+                let producer = match handle.enter() {
+                    Ok(producer) => producer,
+                    Err(status) => return status,
+                };
                 // SAFETY: the caller's promise: so many are there.
-                let ticks = unsafe { core::slice::from_raw_parts(first, count) };
+                let ticks = unsafe { batch(ticks, count) };
+                let mut ended = ZEPTO_OK;
                 for tick in ticks {
-                    producer.ingest(tick.slot()).map_err(status_of)?;
+                    if let Err(error) = producer.ingest(tick.slot()) {
+                        ended = status_of(error);
+                        break;
+                    }
                     done += 1;
                 }
                 producer.publish();
-                Ok(())
+                ended
             });
-            taking.map_or(ZEPTO_E_PANIC, |taken| taken.map_or_else(|status| status, |()| ZEPTO_OK))
+            taking.unwrap_or(ZEPTO_E_PANIC)
         }
         _ => ZEPTO_E_INVALID,
     };
@@ -293,6 +298,16 @@ pub unsafe extern "C" fn zepto_ingest_batch(
         unsafe { taken.write(done) };
     }
     ended
+}
+
+/// # Safety
+/// `ticks` must be readable for `count` ticks, or `count` zero.
+unsafe fn batch<'a>(ticks: *const zepto_tick, count: usize) -> &'a [zepto_tick] {
+    if count == 0 {
+        return &[];
+    }
+    // SAFETY: as is.
+    unsafe { core::slice::from_raw_parts(ticks, count) }
 }
 
 /// Sends what was taken, and reads what owners said, without waiting: for when there is nothing to
