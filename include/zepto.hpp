@@ -224,6 +224,14 @@ class watch {
   detail::owned<zepto_watch, zepto_watch_free> handle_;
 };
 
+// Gives new ticks of a symbol until it is destroyed.
+class subscription {
+ private:
+  friend class client;
+  explicit subscription(zepto_subscription *handle) : handle_(handle) {}
+  detail::owned<zepto_subscription, zepto_subscription_free> handle_;
+};
+
 // A connection to the cluster; any thread.
 class client {
  public:
@@ -306,6 +314,26 @@ class client {
     detail::check(code, why);
     user.release();
     return zepto::watch(handle);
+  }
+
+  // New ticks of a symbol, as they come: `take` is called from one of the library's threads, never
+  // twice at once, and must not throw.
+  zepto::subscription subscribe(const query &question,
+                                std::function<void(const tick *, size_t)> take) const {
+    using function = std::function<void(const tick *, size_t)>;
+    auto user = std::make_unique<function>(std::move(take));
+    const zepto_query q = question.raw();
+    zepto_subscription *handle = nullptr;
+    zepto_error *why = nullptr;
+    const zepto_status code = zepto_subscribe(
+        handle_.get(), &q,
+        [](void *u, const zepto_tick *ticks, size_t count) noexcept {
+          (*static_cast<function *>(u))(ticks, count);
+        },
+        user.get(), [](void *u) noexcept { delete static_cast<function *>(u); }, &handle, &why);
+    detail::check(code, why);
+    user.release();
+    return zepto::subscription(handle);
   }
 
   zepto_aggregate aggregate(const query &question) const {

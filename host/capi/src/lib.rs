@@ -18,6 +18,7 @@ pub mod producer;
 pub mod query;
 mod sized;
 pub mod status;
+pub mod subscription;
 pub mod text;
 pub mod tick;
 pub mod ticks;

@@ -83,18 +83,18 @@ pub struct zepto_bars {
 
 /// A question, read.
 pub(crate) struct Question {
-    table: u16,
-    symbol: String,
+    pub table: u16,
+    pub symbol: String,
     range: TimeRange,
     kinds: KindSet,
-    within: Duration,
+    pub within: Duration,
     pub limit: u32,
 }
 
 impl Question {
     /// # Safety
     /// `query` must be readable, with what it points to.
-    unsafe fn of(query: *const zepto_query) -> Result<Self, Failure> {
+    pub unsafe fn of(query: *const zepto_query) -> Result<Self, Failure> {
         // SAFETY: the caller's promise.
         let query = unsafe { sized::read(query) }?;
         // SAFETY: the caller's promise.

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "version", "status", "text", "error", "tick", "client", "producer", "account", "members",
-    "watch", "query", "ticks", "arrow", "node",
+    "watch", "query", "ticks", "subscription", "arrow",
+    "node",
 ];
 
 fn top() -> PathBuf {

@@ -78,6 +78,12 @@ impl<T: Transport> Owner<T> {
                         let ticks = page.ticks.iter().map(slot::slot_of).collect();
                         Part::Range { ticks, next: page.next }
                     }
+                    Of::Since { from, limit } => {
+                        let limit = (*limit as usize).clamp(1, RANGE_ROWS_MAX);
+                        let new = reader.since(*table, *symbol, *from, limit);
+                        let ticks = new.ticks.iter().map(slot::slot_of).collect();
+                        Part::Since { ticks, next: new.next }
+                    }
                 };
                 Ok(part)
             }

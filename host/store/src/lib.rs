@@ -40,6 +40,7 @@ mod scan;
 mod segment;
 mod series;
 mod shared;
+mod since;
 mod staging;
 mod store;
 mod tail;

@@ -242,6 +242,15 @@ pub struct RangePage {
     pub next: Option<Position>,
 }
 
+/// What is new of a series, in the order in which it came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewTicks {
+    /// The ticks.
+    pub ticks: Vec<Tick>,
+    /// The sequence from which the next ones are new.
+    pub next: u64,
+}
+
 /// Where a range read goes on: after the tick with this (event time, sequence).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {

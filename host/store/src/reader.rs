@@ -10,10 +10,12 @@ use std::sync::Arc;
 use zepto_abi::{Epoch, PartitionId, Tick};
 use zepto_core::hash::partition_of;
 
-use crate::query::{Aggregate, Bars, KindSet, Position, RangePage, Summary, TimeRange};
+use crate::query::{
+    Aggregate, Bars, KindSet, NewTicks, Position, RangePage, Summary, TimeRange,
+};
 use crate::series::View;
 use crate::shared::Shared;
-use crate::{StoreCounters, bars, range, scan};
+use crate::{StoreCounters, bars, range, scan, since};
 
 /// Reads what a [`Store`](crate::Store) holds. A clone is cheap; all clones are equal.
 ///
@@ -104,6 +106,19 @@ impl StoreReader {
     ) -> RangePage {
         let view = self.view(table, symbol);
         view.map(|view| range::page(&view, range, after, limit)).unwrap_or_default()
+    }
+
+    /// A symbol's ticks in the order in which they came, those of a sequence and more: the first
+    /// `limit`, at least one and at most `RANGE_ROWS_MAX`. Pages that follow `next` give every tick
+    /// once, as long as it is kept. A sequence beyond all gives none, and where new ones begin;
+    /// what is not open here has none, and begins at 0.
+    pub fn since(&self, table: u16, symbol: u32, from: u64, limit: usize) -> NewTicks {
+        let id = partition_of(table, symbol, self.0.partition_bits);
+        let Some((partition, end)) = self.0.partition(id) else { return NewTicks::default() };
+        match partition.find(table, symbol) {
+            Some(series) => since::page(&series.view(end), from, limit, end),
+            None => NewTicks { ticks: Vec::new(), next: end },
+        }
     }
 
     /// The store in numbers.

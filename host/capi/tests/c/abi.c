@@ -395,6 +395,65 @@ static void callbacks_cannot_wait_for_themselves(void) {
   EXPECT(zepto_watch_free(watch) == ZEPTO_OK && told.drops == 1);
 }
 
+/* New ticks of a symbol come to a callback, each once and in order, and no others. */
+
+static struct {
+  pthread_mutex_t lock;
+  uint64_t seen;
+  int drops;
+} taken_by = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static void take(void *user, const zepto_tick *ticks, size_t count) {
+  EXPECT(user == &taken_by && count > 0);
+  pthread_mutex_lock(&taken_by.lock);
+  for (size_t i = 0; i < count; i++) EXPECT(ticks[i].user[0] == 1000 + taken_by.seen++);
+  pthread_mutex_unlock(&taken_by.lock);
+}
+
+static void drop_taker(void *user) {
+  EXPECT(user == &taken_by);
+  taken_by.drops++;
+}
+
+static uint64_t taken_so_far(void) {
+  uint64_t seen;
+  pthread_mutex_lock(&taken_by.lock);
+  seen = taken_by.seen;
+  pthread_mutex_unlock(&taken_by.lock);
+  return seen;
+}
+
+static void new_ticks_come_to_a_callback(void) {
+  enum { OLD = 1000, NEW = 50000 };
+  zepto_producer *producer = producer_of(0);
+  zepto_query query = { .struct_size = sizeof query, .symbol = str("abi:NEW") };
+  zepto_subscription *subscription = NULL;
+  uint32_t symbol = 0, other = 0;
+
+  GIVES(ZEPTO_OK, zepto_symbol(producer, str("abi:NEW"), 10 * SECOND, &symbol, &error));
+  GIVES(ZEPTO_OK, zepto_symbol(producer, str("abi:OTHER"), 10 * SECOND, &other, &error));
+  for (uint64_t i = 0; i < OLD + NEW; i++) {
+    zepto_tick tick = tick_of(symbol, i), noise = tick_of(other, i);
+    if (i == OLD) {
+      EXPECT(zepto_flush(producer, 10 * SECOND, NULL) == ZEPTO_OK);
+      GIVES(ZEPTO_E_INVALID,
+            zepto_subscribe(client, &query, NULL, NULL, drop_taker, &subscription, &error));
+      GIVES(ZEPTO_OK, zepto_subscribe(client, &query, take, &taken_by, drop_taker, &subscription,
+                                      &error));
+    }
+    /* In any order of time. */
+    tick.event_time_ns -= i % 7 * SECOND;
+    EXPECT(zepto_ingest_wait(producer, &tick, 10 * SECOND) == ZEPTO_OK);
+    EXPECT(zepto_ingest_wait(producer, &noise, 10 * SECOND) == ZEPTO_OK);
+  }
+  EXPECT(zepto_flush(producer, 10 * SECOND, NULL) == ZEPTO_OK);
+  for (int i = 0; i < 1000 && taken_so_far() < NEW; i++) usleep(10000);
+  EXPECT(taken_so_far() == NEW && taken_by.drops == 0);
+  EXPECT(zepto_subscription_free(subscription) == ZEPTO_OK && taken_by.drops == 1);
+  EXPECT(zepto_subscription_free(NULL) == ZEPTO_OK);
+  EXPECT(zepto_producer_free(producer) == ZEPTO_OK);
+}
+
 static void a_child_gets_a_status(void) {
   zepto_producer *producer = producer_of(0);
   int status;
@@ -476,6 +535,7 @@ int main(int argc, char **argv) {
     members_and_routes();
     one_thread_owns_a_producer();
     callbacks_cannot_wait_for_themselves();
+    new_ticks_come_to_a_callback();
     a_child_gets_a_status();
   }
   signals_are_the_programs(before);

@@ -21,7 +21,7 @@ use zepto_core::topology::Placement;
 use zepto_core::{Incarnation, NodeId, PartitionId};
 
 /// Version of every message.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// A request of a client or of another node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -56,6 +56,13 @@ pub enum Of {
         /// Most ticks to answer.
         limit: u32,
     },
+    /// The ticks in the order in which they came; the range of time is of no matter.
+    Since {
+        /// Those with this sequence of the partition, and more; more than any is none yet.
+        from: u64,
+        /// Most ticks to answer.
+        limit: u32,
+    },
 }
 
 /// One owner's part of a query.
@@ -106,6 +113,13 @@ pub enum Part {
         ticks: Vec<[u64; 8]>,
         /// Where to go on when the limit cut them.
         next: Option<Position>,
+    },
+    /// Of [`Of::Since`]: ticks as their eight words.
+    Since {
+        /// The ticks, in the order in which they came.
+        ticks: Vec<[u64; 8]>,
+        /// From which sequence the next ones are new.
+        next: u64,
     },
 }
 
