@@ -148,6 +148,9 @@ typedef struct zepto_node zepto_node;
 // A producer. Free it with `zepto_producer_free`.
 typedef struct zepto_producer zepto_producer;
 
+// A subscription. Free it with `zepto_subscription_free`.
+typedef struct zepto_subscription zepto_subscription;
+
 // Text of the library's: free it with `zepto_text_free`.
 typedef struct zepto_text zepto_text;
 
@@ -342,6 +345,11 @@ typedef struct zepto_aggregate {
   // Start of the interval, ns; 0 where it is none.
   uint64_t start_ns;
 } zepto_aggregate;
+
+// Called with new ticks, in the order in which their owner took them, as soon as they are readable:
+// acknowledged with as many copies as the cluster declares. They are the library's. It must not
+// throw. Functions that are not [callback-safe] refuse to be called from it.
+typedef void (*zepto_ticks_fn)(void *user, const struct zepto_tick *ticks, size_t count);
 
 #ifndef ARROW_C_DATA_INTERFACE
 #define ARROW_C_DATA_INTERFACE
@@ -809,6 +817,33 @@ ZEPTO_API int32_t zepto_ticks_more(const struct zepto_ticks *ticks);
 // It requires:
 // `ticks` must be NULL or of this library, and is not used any more.
 ZEPTO_API void zepto_ticks_free(struct zepto_ticks *ticks);
+
+// Has `take` called with every tick of a series that comes from now on, of every kind: from one of
+// the library's threads, never two calls at once. Of `query` only symbol, table, limit (most ticks
+// of one call) and timeout count. A symbol that is new is issued now. Whoever takes slowly gets
+// them later; what retention drops before is not given. After a loss of all copies it goes on with
+// what comes then. `user_drop`, which may be NULL, is called after the last call. On failure
+// nothing is taken, and it is not called. [any thread] [not callback-safe]
+//
+// It requires:
+// `client` must be of this library, `query` readable, `take` callable with `user` from any thread,
+// `out` writable, `error` NULL or writable.
+ZEPTO_API
+zepto_status zepto_subscribe(const struct zepto_client *client,
+                             const struct zepto_query *query,
+                             zepto_ticks_fn take,
+                             void *user,
+                             zepto_drop_fn user_drop,
+                             struct zepto_subscription **out,
+                             struct zepto_error **error);
+
+// Ends it, and frees it; NULL is fine. No call runs when it returns, and `user_drop` has been
+// called. From within a callback it is refused, and nothing is freed.
+// [any thread] [not callback-safe]
+//
+// It requires:
+// `subscription` must be NULL or of this library, and is not used any more.
+ZEPTO_API zepto_status zepto_subscription_free(struct zepto_subscription *subscription);
 
 // Gives ticks as Arrow columns: sequence, event_time and receive_time (timestamps, ns, UTC),
 // symbol, table, kind, flags, price and size (in units of 1e-9), user0, user1. Whoever takes them

@@ -7,8 +7,20 @@ use std::process::Command;
 
 /// The sources in the order in which the header shows them.
 const SOURCES: [&str; 15] = [
-    "version", "status", "text", "error", "tick", "client", "producer", "account", "members",
-    "watch", "query", "ticks", "subscription", "arrow",
+    "version",
+    "status",
+    "text",
+    "error",
+    "tick",
+    "client",
+    "producer",
+    "account",
+    "members",
+    "watch",
+    "query",
+    "ticks",
+    "subscription",
+    "arrow",
     "node",
 ];
 

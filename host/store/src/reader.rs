@@ -10,9 +10,7 @@ use std::sync::Arc;
 use zepto_abi::{Epoch, PartitionId, Tick};
 use zepto_core::hash::partition_of;
 
-use crate::query::{
-    Aggregate, Bars, KindSet, NewTicks, Position, RangePage, Summary, TimeRange,
-};
+use crate::query::{Aggregate, Bars, KindSet, NewTicks, Position, RangePage, Summary, TimeRange};
 use crate::series::View;
 use crate::shared::Shared;
 use crate::{StoreCounters, bars, range, scan, since};

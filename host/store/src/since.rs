@@ -44,20 +44,21 @@ fn first_from(rows: Rows<'_>, from: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use crate::{StoreConfig, open};
+    use crate::{Retention, StoreConfig, open};
     use zepto_abi::{Epoch, Kind, Tick};
     use zepto_core::hash::partition_of;
 
     #[test]
     fn every_tick_is_new_once_in_the_order_in_which_it_came() {
-        let config = StoreConfig::default();
-        let bits = config.partition_bits;
+        let retention = Retention::default();
+        let config = StoreConfig { partition_bits: 1, bytes_max: 64 << 20, retention };
         let (mut store, reader) = open(config).unwrap();
-        let (one, other) = (1, (2..).find(|s| partition_of(0, *s, bits) == partition_of(0, 1, bits)));
-        let partition = partition_of(0, one, bits);
-        store.open_partition(partition, Epoch(1)).unwrap();
+        let one = 1;
+        let partition = partition_of(0, one, 1);
+        let other = (2..).find(|symbol| partition_of(0, *symbol, 1) == partition).unwrap();
+        store.open_partition(partition, Epoch(1), 1).unwrap();
         assert_eq!(reader.since(0, one, u64::MAX, 10).next, reader.watermark(partition).unwrap());
-        let series = [one, other.unwrap()].map(|symbol| store.create_series(0, symbol).unwrap());
+        let series = [one, other].map(|symbol| store.create_series(0, symbol).unwrap());
         let mut from = reader.since(0, one, u64::MAX, 10).next;
         let mut seen = Vec::new();
         for i in 0..1_000u64 {
@@ -71,7 +72,7 @@ mod tests {
             };
             store.append(series[0], &tick).unwrap();
             if i % 3 == 0 {
-                store.append(series[1], &Tick { symbol: other.unwrap(), ..tick }).unwrap();
+                store.append(series[1], &Tick { symbol: other, ..tick }).unwrap();
             }
             if i % 37 == 0 {
                 store.publish();
