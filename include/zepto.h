@@ -9,7 +9,9 @@
  * A status is 0 or negative.  Where there is a zepto_error **, it may be NULL; after a failure it
  * is the caller's to free, after success it is NULL.  Whatever is freed may be NULL.  Structs begin
  * with their size, fill it in: fields are added at the end, and zero is always their default.
- * After a fork every function of a handle gives ZEPTO_E_BAD_STATE in the child. */
+ * After a fork every function of a handle gives ZEPTO_E_BAD_STATE in the child, which keeps the
+ * parent's sockets and locks open until it ends or execs.
+ * ZEPTO_E_NOT_FOUND of a question about a symbol says that no such name was ever issued. */
 
 #ifndef ZEPTO_H
 #define ZEPTO_H
@@ -346,13 +348,17 @@ typedef struct zepto_aggregate {
   uint64_t start_ns;
 } zepto_aggregate;
 
-// Called with new ticks, in the order in which their owner took them, as soon as they are readable:
-// acknowledged with as many copies as the cluster declares. They are the library's. It must not
-// throw. Functions that are not [callback-safe] refuse to be called from it.
+// Called with new ticks, in the order in which their owner took them, as soon as they are
+// readable: in as many nodes as the cluster declares copies. They are the library's, during the
+// call. It must not throw. Functions that are not [callback-safe] refuse to be called from it.
 typedef void (*zepto_ticks_fn)(void *user, const struct zepto_tick *ticks, size_t count);
 
 #ifndef ARROW_C_DATA_INTERFACE
 #define ARROW_C_DATA_INTERFACE
+
+#define ARROW_FLAG_DICTIONARY_ORDERED 1
+#define ARROW_FLAG_NULLABLE 2
+#define ARROW_FLAG_MAP_KEYS_SORTED 4
 
 // A type, as Arrow's C data interface has it.
 typedef struct ArrowSchema {
@@ -525,10 +531,11 @@ zepto_status zepto_symbol(struct zepto_producer *producer,
                           uint32_t *out,
                           struct zepto_error **error);
 
-// Takes a tick and returns at once: `ZEPTO_OK`, or `ZEPTO_E_BUSY` when the window is full,
+// Takes a tick and returns at once: `ZEPTO_OK`, or `ZEPTO_E_BUSY` when there is no room just now,
 // `ZEPTO_E_REFUSED` when nobody owns its partition, `ZEPTO_E_NOT_FOUND` when its symbol's id was
-// never issued. Whatever is not OK was not taken. What was taken is on its way in groups of 64;
-// when there is nothing to take, call `zepto_poll`. [owner's thread] [callback-safe]
+// never issued. Whatever is not OK was not taken. What was taken may wait here until the next
+// `zepto_poll`, so call that often, and always when there is nothing to take.
+// [owner's thread] [callback-safe]
 //
 // It requires:
 // `producer` must be of this library, `tick` readable.
@@ -782,8 +789,9 @@ zepto_status zepto_bars_at(const struct zepto_bars *bars,
 // `bars` must be NULL or of this library, and is not used any more.
 ZEPTO_API void zepto_bars_free(struct zepto_bars *bars);
 
-// The ticks of a series, of every kind, a page of them: those after the last of `after`, or from
-// the beginning when that is NULL. [any thread] [not callback-safe]
+// The ticks of a series, of the kinds that the query says, or of every kind where it says none, a
+// page of them: those after the last of `after`, or from the beginning when that is NULL. [any
+// thread] [not callback-safe]
 //
 // It requires:
 // As for `zepto_ohlcv`; `after` must be NULL or of this library.
@@ -875,6 +883,14 @@ zepto_status zepto_node_open(struct zepto_str toml,
 // It requires:
 // `node` must be NULL or of this library, and not freed.
 ZEPTO_API struct zepto_str zepto_node_address(const struct zepto_node *node);
+
+// Why it ended by itself, if it did: it was declared dead while it slept, or what it needs is
+// gone. `ZEPTO_E_NOT_FOUND` as long as it has not. Free the text with `zepto_text_free`; open
+// another node to go on. [any thread] [callback-safe]
+//
+// It requires:
+// `node` must be of this library, `out` writable.
+ZEPTO_API zepto_status zepto_node_failed(const struct zepto_node *node, struct zepto_text **out);
 
 // Opens a client of the node's cluster. It is freed by itself. [any thread] [not callback-safe]
 //

@@ -1,7 +1,8 @@
 // zepto.hpp: C++17 over zepto.h.  It has no ABI of its own: everything here is inline.
 //
 // What may fail throws zepto::error, but for what is called for each tick, which gives a status.
-// Objects are moved, not copied; the same threads may use them as the C functions say.
+// Objects are moved, not copied; the same threads may use them as the C functions say.  None may be
+// destroyed within a callback of the library's: that ends the program.
 #ifndef ZEPTO_HPP
 #define ZEPTO_HPP
 
@@ -9,12 +10,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -53,6 +56,11 @@ inline uint64_t ns(nanoseconds time) noexcept {
   return time.count() > 0 ? static_cast<uint64_t>(time.count()) : 0;
 }
 
+// Where 0 is a default: a deadline that has passed is none of these.
+inline uint64_t ns_or_default(nanoseconds time) noexcept {
+  return time.count() < 0 ? 1 : static_cast<uint64_t>(time.count());
+}
+
 // After a call, never around it: arguments are evaluated in any order.
 inline void check(zepto_status code, zepto_error *why) {
   struct owner {
@@ -68,7 +76,12 @@ template <auto F>
 struct freer {
   template <class T>
   void operator()(T *handle) const noexcept {
-    static_cast<void>(F(handle));
+    if constexpr (std::is_void_v<decltype(F(handle))>) {
+      F(handle);
+    } else if (F(handle) == ZEPTO_E_REENTRANT) {
+      // Destroyed within a callback, it would go on without its owner.
+      std::terminate();
+    }
   }
 };
 
@@ -172,7 +185,8 @@ class members {
  public:
   size_t size() const noexcept { return zepto_members_count(handle_.get()); }
   uint64_t index() const noexcept { return zepto_members_index(handle_.get()); }
-  member operator[](size_t place) const {
+  member operator[](size_t place) const && = delete;  // its texts are a part of the snapshot
+  member operator[](size_t place) const & {
     zepto_member m{};
     m.struct_size = sizeof m;
     detail::check(zepto_members_at(handle_.get(), place, &m), nullptr);
@@ -202,7 +216,8 @@ struct query {
   uint32_t limit = 0;            // of a page; 0 is 65536
   nanoseconds timeout{};         // 0 is ten seconds
 
-  zepto_query raw() const noexcept {
+  zepto_query raw() const && = delete;  // it points into this
+  zepto_query raw() const & noexcept {
     zepto_query q{};
     q.struct_size = sizeof q;
     q.table = table;
@@ -211,7 +226,7 @@ struct query {
     q.to_ns = to_ns;
     for (const uint8_t kind : kinds) q.kinds[kind / 64] |= uint64_t{1} << (kind % 64);
     q.limit = limit;
-    q.timeout_ns = detail::ns(timeout);
+    q.timeout_ns = detail::ns_or_default(timeout);
     return q;
   }
 };
@@ -248,7 +263,7 @@ class client {
     o.flags = options.shared_memory ? 0u : ZEPTO_CLIENT_NO_SHARED_MEMORY;
     o.name = detail::str(options.name);
     o.secret_file = detail::str(options.secret_file);
-    o.connect_timeout_ns = detail::ns(options.connect_timeout);
+    o.connect_timeout_ns = detail::ns_or_default(options.connect_timeout);
     zepto_client *handle = nullptr;
     zepto_error *why = nullptr;
     const zepto_status code = zepto_client_open(&o, &handle, &why);
@@ -436,7 +451,8 @@ class node {
     detail::check(code, why);
     return node(handle);
   }
-  std::string_view address() const noexcept {
+  std::string_view address() const && = delete;
+  std::string_view address() const & noexcept {
     return detail::view(zepto_node_address(handle_.get()));
   }
   zepto::client client() const {
@@ -445,6 +461,15 @@ class node {
     const zepto_status code = zepto_node_client(handle_.get(), &handle, &why);
     detail::check(code, why);
     return zepto::client(handle);
+  }
+  // Why it ended by itself, if it did.
+  std::optional<std::string> failed() const {
+    zepto_text *handle = nullptr;
+    const zepto_status code = zepto_node_failed(handle_.get(), &handle);
+    if (code == ZEPTO_E_NOT_FOUND) return std::nullopt;
+    detail::check(code, nullptr);
+    const detail::owned<zepto_text, zepto_text_free> text(handle);
+    return std::string(detail::view(zepto_text_str(text.get())));
   }
   void stop() {
     zepto_error *why = nullptr;

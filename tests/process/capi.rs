@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use tempfile::TempDir;
 use zepto_tests::harness::{
     Cluster, Ended, LONG, Process, SOON, Watchdog, data, eventually, now, run, skipped, system,
 };
@@ -14,20 +13,19 @@ fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
 }
 
-/// Where libzepto is installed as its users install it, as long as the tests run.
+/// Where libzepto is installed as its users install it: beside what was built, for it is large.
 fn prefix() -> &'static Path {
-    static PREFIX: OnceLock<TempDir> = OnceLock::new();
-    let made = PREFIX.get_or_init(|| {
-        let directory = tempfile::tempdir().expect("a directory");
+    static PREFIX: OnceLock<PathBuf> = OnceLock::new();
+    PREFIX.get_or_init(|| {
         let exe = std::env::current_exe().expect("a path");
         let target = exe.ancestors().nth(2).expect("target/ci");
+        let prefix = target.join("capi-prefix");
         let mut command = Command::new(top().join("host/capi/install.sh"));
-        command.arg("--prefix").arg(directory.path()).arg("--from").arg(target);
+        command.arg("--prefix").arg(&prefix).arg("--from").arg(target);
         let output = command.output().expect("bash");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        directory
-    });
-    made.path()
+        prefix
+    })
 }
 
 /// Builds a program of one source, with what pkg-config would say.
@@ -90,6 +88,10 @@ fn the_examples_do_what_they_say_with_every_compiler() {
         let want = "accepted 100000, acknowledged 100000, refused 0\n\
                     demo:ONE: 100000 trades, vwap 104.500000000\n";
         assert_eq!(fed.stdout, want);
+        let made = data::make(directory.path(), 20_000);
+        let file = made.file.to_string_lossy().into_owned();
+        let fed = runs(&built("feed.cpp"), &[&at, &file]);
+        assert_eq!(fed.stdout, "accepted 20000, acknowledged 20000, refused 0\n");
         let asked = runs(&built("query.cpp"), &[&at, "demo:ONE"]);
         let want = "trades 100000, open 100.000000000, high 109.000000000, low 100.000000000, \
                     close 109.000000000, vwap 104.500000000\n\

@@ -59,7 +59,10 @@ pub(crate) fn account_of(account: &Account) -> zepto_account {
     }
     zepto_account {
         struct_size: size_of::<zepto_account>() as u32,
-        parked_for: account.parked_for.map_or(0, |reason| reason.code().into()),
+        parked_for: match account.parked_for {
+            Some(reason) if account.parked > 0 => reason.code().into(),
+            _ => 0,
+        },
         accepted: account.accepted,
         acknowledged: account.settled,
         refused: account.refused_total(),

@@ -2,6 +2,7 @@
 
 use crate::error::{Failure, zepto_error};
 use crate::handle::{self, Life, call, clear, get, hand_out, not_in_callback};
+use crate::pipes;
 use crate::sized::{self, grows};
 use crate::status::*;
 use crate::text::{zepto_str, zepto_text};
@@ -165,11 +166,19 @@ impl Opening {
         let threads = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("zepto-client")
+            .on_thread_start(pipes::block_in_this_thread)
             .enable_io()
             .enable_time()
             .build();
         let runtime = threads.map_err(|error| Failure::new(ZEPTO_E_IO, error))?;
-        let client = runtime.block_on(Client::connect(self.options, self.within))?;
+        let client = match runtime.block_on(Client::connect(self.options, self.within)) {
+            Ok(client) => client,
+            Err(error) => {
+                // A name that nobody resolves may hold one of its threads for long.
+                runtime.shutdown_background();
+                return Err(error.into());
+            }
+        };
         let shared = Shared { client, runtime: Some(runtime) };
         Ok(zepto_client { life: Life::begin(), shared: Arc::new(shared) })
     }

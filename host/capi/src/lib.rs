@@ -14,6 +14,7 @@ mod fork;
 mod handle;
 pub mod members;
 pub mod node;
+mod pipes;
 pub mod producer;
 pub mod query;
 mod sized;

@@ -3,14 +3,16 @@
 use crate::client::zepto_client;
 use crate::error::{Failure, zepto_error};
 use crate::handle::{Life, call, caught, clear, get, hand_out, not_in_callback};
+use crate::pipes;
 use crate::status::*;
-use crate::text::zepto_str;
+use crate::text::{zepto_str, zepto_text};
 use ::zepto_node::config::Config;
 use ::zepto_node::{Running, StartError, start};
 use core::time::Duration;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, OnceLock};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Mutex;
+use tokio::sync::watch::Receiver;
 use zepto_transport::Shm;
 
 /// Time for the library's threads to end.
@@ -18,11 +20,28 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// A node. Free it with `zepto_node_free`.
 pub struct zepto_node {
-    life: Life,
+    life: Arc<Life>,
     address: String,
     secret_file: String,
-    running: Mutex<Option<Running<Shm>>>,
+    inside: Arc<Inside>,
     runtime: Option<Runtime>,
+}
+
+/// What the node and who watches it share.
+struct Inside {
+    running: Mutex<Option<Running<Shm>>>,
+    /// Why it ended by itself, if it did.
+    failed: OnceLock<String>,
+}
+
+impl Inside {
+    /// Stops it, unless it is stopped; whoever comes second waits for the first.
+    async fn stop(&self) {
+        if let Some(running) = self.running.lock().await.take() {
+            // Whether the log heard of it makes no difference to a process that goes on.
+            let _report = running.stop().await;
+        }
+    }
 }
 
 /// Starts a node with a configuration as `zepto-host --config FILE` reads it, TOML; it joins the
@@ -60,16 +79,31 @@ fn open(toml: &str) -> Result<zepto_node, Failure> {
     let secret_file = config.secret_file.as_ref();
     let secret_file = secret_file.map_or_else(String::new, |path| path.display().to_string());
     let mut threads = Builder::new_multi_thread();
-    let runtime = threads.thread_name("zepto-node").enable_io().enable_time().build();
+    threads.thread_name("zepto-node").on_thread_start(pipes::block_in_this_thread);
+    let runtime = threads.enable_io().enable_time().build();
     let runtime = runtime.map_err(|error| Failure::new(ZEPTO_E_IO, error))?;
-    let running = runtime.block_on(start::<Shm>(config)).map_err(|error| why(&error))?;
-    Ok(zepto_node {
-        life: Life::begin(),
-        address: running.address().to_string(),
-        secret_file,
-        running: Mutex::new(Some(running)),
-        runtime: Some(runtime),
-    })
+    let running = match runtime.block_on(start::<Shm>(config)) {
+        Ok(running) => running,
+        Err(error) => {
+            runtime.shutdown_background();
+            return Err(why(&error));
+        }
+    };
+    let (life, address) = (Arc::new(Life::begin()), running.advertised().to_owned());
+    let failure = running.failure();
+    let running = Mutex::new(Some(running));
+    let inside = Arc::new(Inside { running, failed: OnceLock::new() });
+    runtime.spawn(watch(failure, Arc::clone(&life), Arc::clone(&inside)));
+    Ok(zepto_node { life, address, secret_file, inside, runtime: Some(runtime) })
+}
+
+/// Stops a node that must not go on: it was declared dead while it slept, or its log is gone.
+async fn watch(mut failure: Receiver<Option<String>>, life: Arc<Life>, inside: Arc<Inside>) {
+    let Ok(text) = failure.wait_for(Option::is_some).await.map(|text| text.clone()) else { return };
+    // Nobody set it before: this is the only place.
+    let _first = inside.failed.set(text.unwrap_or_default());
+    life.close();
+    inside.stop().await;
 }
 
 fn why(error: &StartError) -> Failure {
@@ -95,6 +129,32 @@ pub unsafe extern "C" fn zepto_node_address(node: *const zepto_node) -> zepto_st
     node.map_or(zepto_str::EMPTY, |node| zepto_str::of(&node.address))
 }
 
+/// Why it ended by itself, if it did: it was declared dead while it slept, or what it needs is
+/// gone. `ZEPTO_E_NOT_FOUND` as long as it has not. Free the text with `zepto_text_free`; open
+/// another node to go on. [any thread] [callback-safe]
+///
+/// # Safety
+/// `node` must be of this library, `out` writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zepto_node_failed(
+    node: *const zepto_node,
+    out: *mut *mut zepto_text,
+) -> zepto_status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        unsafe { clear(out, "out") }?;
+        // SAFETY: the caller's promise.
+        let node = unsafe { get(node, "node") }?;
+        let text = node.inside.failed.get();
+        let text = text.ok_or_else(|| Failure::new(ZEPTO_E_NOT_FOUND, "it has not failed"))?;
+        // SAFETY: the caller's promise; it is not NULL.
+        unsafe { out.write(zepto_text::new(text.clone())) };
+        Ok(())
+    };
+    // SAFETY: no error is wanted.
+    unsafe { call(None, core::ptr::null_mut(), body) }
+}
+
 /// Opens a client of the node's cluster. It is freed by itself. [any thread] [not callback-safe]
 ///
 /// # Safety
@@ -105,18 +165,15 @@ pub unsafe extern "C" fn zepto_node_client(
     out: *mut *mut zepto_client,
     error: *mut *mut zepto_error,
 ) -> zepto_status {
-    let body = || {
+    let body = |node: &zepto_node| {
         // SAFETY: the caller's promise.
         unsafe { clear(out, "out") }?;
-        // SAFETY: the caller's promise.
-        let node = unsafe { get(node, "node") }?;
-        node.life.check()?;
         // SAFETY: the caller's promise; it is not NULL.
         unsafe { hand_out(out, zepto_client::of_node(&node.address, &node.secret_file)?) };
         Ok(())
     };
     // SAFETY: the caller's promise.
-    unsafe { call(None, error, body) }
+    unsafe { of(node, error, body) }
 }
 
 /// Stops it: it takes nothing new, tells the cluster, and ends. It gives nothing away before:
@@ -129,26 +186,51 @@ pub unsafe extern "C" fn zepto_node_stop(
     node: *mut zepto_node,
     error: *mut *mut zepto_error,
 ) -> zepto_status {
-    let body = || {
-        // SAFETY: the caller's promise.
-        let node = unsafe { get(node.cast_const(), "node") }?;
-        node.life.check()?;
+    let body = |node: &zepto_node| {
         not_in_callback()?;
         node.stop();
         Ok(())
     };
     // SAFETY: the caller's promise.
-    unsafe { call(None, error, body) }
+    unsafe { of(node.cast_const(), error, body) }
 }
 
 impl zepto_node {
     fn stop(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some(running), Some(runtime)) = (running, &self.runtime) {
-            // Whether the log heard of it makes no difference to a process that goes on.
-            let _report = runtime.block_on(running.stop());
+        if let Some(runtime) = &self.runtime {
+            runtime.block_on(self.inside.stop());
         }
         self.life.close();
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        match self.inside.failed.get() {
+            Some(text) if self.life.is_here() => Err(Failure::new(ZEPTO_E_BAD_STATE, text)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Runs a function of a node's.
+///
+/// # Safety
+/// `node` must be NULL or of this library, `error` NULL or writable.
+unsafe fn of(
+    node: *const zepto_node,
+    error: *mut *mut zepto_error,
+    body: impl FnOnce(&zepto_node) -> Result<(), Failure>,
+) -> zepto_status {
+    // SAFETY: the caller's promise.
+    let node = match unsafe { get(node, "node") } {
+        Ok(node) => node,
+        // SAFETY: the caller's promise.
+        Err(failure) => return unsafe { failure.hand_out(error) },
+    };
+    match node.check() {
+        // SAFETY: the caller's promise.
+        Ok(()) => unsafe { call(Some(&node.life), error, || body(node)) },
+        // SAFETY: the caller's promise.
+        Err(failure) => unsafe { failure.hand_out(error) },
     }
 }
 
@@ -171,7 +253,7 @@ pub unsafe extern "C" fn zepto_node_free(node: *mut zepto_node) -> zepto_status 
         core::mem::forget(node);
         return ZEPTO_OK;
     }
-    let freed = caught(None, || {
+    let freed = caught(None, move || {
         node.stop();
         if let Some(runtime) = node.runtime.take() {
             runtime.shutdown_timeout(END_WITHIN);

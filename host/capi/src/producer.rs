@@ -4,7 +4,7 @@
 use crate::account::{account_of, zepto_account};
 use crate::client::{self, Shared, release, zepto_client};
 use crate::error::{Failure, zepto_error};
-use crate::handle::{Life, call, caught, clear, get, hand_out};
+use crate::handle::{Life, call, caught, clear, get, hand_out, not_in_callback};
 use crate::sized::{self, grows};
 use crate::status::*;
 use crate::text::zepto_str;
@@ -129,6 +129,7 @@ pub unsafe extern "C" fn zepto_producer_open(
     let body = |client: &zepto_client| {
         // SAFETY: the caller's promise.
         unsafe { clear(out, "out") }?;
+        not_in_callback()?;
         let mut wanted = ProducerOptions::default();
         if !options.is_null() {
             // SAFETY: the caller's promise.
@@ -189,7 +190,7 @@ pub unsafe extern "C" fn zepto_symbol(
         }
         // SAFETY: the caller's promise.
         let name = unsafe { name.read("name") }?.to_owned();
-        crate::handle::not_in_callback()?;
+        not_in_callback()?;
         let ids = producer.symbols(&[name], Duration::from_nanos(timeout_ns))?;
         let id = ids.first().copied();
         let id = id.ok_or_else(|| Failure::new(ZEPTO_E_INTERNAL, "a name without an id"))?;
@@ -201,10 +202,11 @@ pub unsafe extern "C" fn zepto_symbol(
     unsafe { of(producer, error, body) }
 }
 
-/// Takes a tick and returns at once: `ZEPTO_OK`, or `ZEPTO_E_BUSY` when the window is full,
+/// Takes a tick and returns at once: `ZEPTO_OK`, or `ZEPTO_E_BUSY` when there is no room just now,
 /// `ZEPTO_E_REFUSED` when nobody owns its partition, `ZEPTO_E_NOT_FOUND` when its symbol's id was
-/// never issued. Whatever is not OK was not taken. What was taken is on its way in groups of 64;
-/// when there is nothing to take, call `zepto_poll`. [owner's thread] [callback-safe]
+/// never issued. Whatever is not OK was not taken. What was taken may wait here until the next
+/// `zepto_poll`, so call that often, and always when there is nothing to take.
+/// [owner's thread] [callback-safe]
 ///
 /// # Safety
 /// `producer` must be of this library, `tick` readable.
@@ -245,6 +247,9 @@ pub unsafe extern "C" fn zepto_ingest_wait(
     let Some(producer) = (unsafe { producer.as_ref() }) else { return ZEPTO_E_INVALID };
     // SAFETY: the caller's promise.
     let Some(tick) = (unsafe { tick.as_ref() }) else { return ZEPTO_E_INVALID };
+    if let Err(failure) = not_in_callback() {
+        return failure.status;
+    }
     let within = Duration::from_nanos(timeout_ns);
     let taken = caught(Some(&producer.life), || {
         producer.enter().and_then(|it| it.ingest_wait(tick.slot(), within).map_err(status_of))
@@ -336,6 +341,7 @@ pub unsafe extern "C" fn zepto_flush(
     account: *mut zepto_account,
 ) -> zepto_status {
     let body = |producer: &mut TickProducer| {
+        not_in_callback()?;
         let done = producer.flush(Duration::from_nanos(timeout_ns));
         if !account.is_null() {
             // SAFETY: the caller's promise.
@@ -392,7 +398,7 @@ pub unsafe extern "C" fn zepto_producer_free(producer: *mut zepto_producer) -> z
     if producer.is_null() {
         return ZEPTO_OK;
     }
-    if let Err(failure) = crate::handle::not_in_callback() {
+    if let Err(failure) = not_in_callback() {
         return failure.status;
     }
     // SAFETY: the caller's promise; it was made by `Box::into_raw`.

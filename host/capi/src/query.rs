@@ -87,6 +87,8 @@ pub(crate) struct Question {
     pub symbol: String,
     range: TimeRange,
     kinds: KindSet,
+    /// Those that are said, if any are.
+    pub said_kinds: Option<KindSet>,
     pub within: Duration,
     pub limit: u32,
 }
@@ -101,18 +103,23 @@ impl Question {
         let symbol = unsafe { query.symbol.read("symbol") }?.to_owned();
         let table = u16::try_from(query.table);
         let table = table.map_err(|_| Failure::invalid(format!("table {}", query.table)))?;
+        if query.reserved != 0 {
+            let text = "fields of a version after this library's";
+            return Err(Failure::new(ZEPTO_E_UNSUPPORTED, text));
+        }
         let to_ns = if query.to_ns == 0 { TimeRange::NO_END } else { query.to_ns };
-        let kinds = match query.kinds {
-            [0, 0, 0, 0] => KindSet::TRADES,
-            words => KindSet::of_words(words),
+        let said_kinds = match query.kinds {
+            [0, 0, 0, 0] => None,
+            words => Some(KindSet::of_words(words)),
         };
+        let kinds = said_kinds.unwrap_or(KindSet::TRADES);
         let within = match query.timeout_ns {
             0 => ANSWER_WITHIN,
             ns => Duration::from_nanos(ns),
         };
         let limit = if query.limit == 0 { PAGE } else { query.limit };
         let range = TimeRange { from_ns: query.from_ns, to_ns };
-        Ok(Self { table, symbol, range, kinds, within, limit })
+        Ok(Self { table, symbol, range, kinds, said_kinds, within, limit })
     }
 
     pub fn ask(self, client: &zepto_client, of: Of) -> Result<Part, Failure> {

@@ -53,6 +53,12 @@ pub(crate) unsafe fn write<T: Grows>(to: *mut T, value: &T) -> Result<(), Failur
     let from = core::ptr::from_ref(value).cast::<u8>();
     // SAFETY: both sides have so many bytes, and the library's own are not the caller's.
     unsafe { core::ptr::copy_nonoverlapping(from, to.cast::<u8>(), known) };
+    for at in known..size {
+        // SAFETY: below the size that the caller says it has.
+        let byte = unsafe { to.cast::<u8>().add(at) };
+        // SAFETY: as above.
+        unsafe { byte.write(0) };
+    }
     // SAFETY: as above; it begins with its size.
     unsafe { to.cast::<u32>().write_unaligned(known as u32) };
     Ok(())

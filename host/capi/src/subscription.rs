@@ -20,9 +20,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// The same while the owner cannot be asked.
 const TRY_EVERY: Duration = Duration::from_millis(100);
 
-/// Called with new ticks, in the order in which their owner took them, as soon as they are readable:
-/// acknowledged with as many copies as the cluster declares. They are the library's. It must not
-/// throw. Functions that are not [callback-safe] refuse to be called from it.
+/// Called with new ticks, in the order in which their owner took them, as soon as they are
+/// readable: in as many nodes as the cluster declares copies. They are the library's, during the
+/// call. It must not throw. Functions that are not [callback-safe] refuse to be called from it.
 pub type zepto_ticks_fn =
     Option<unsafe extern "C" fn(user: *mut c_void, ticks: *const zepto_tick, count: usize)>;
 
@@ -139,7 +139,8 @@ async fn follow(
                     if ticks.is_empty() {
                         Some(LOOK_EVERY)
                     } else {
-                        taker.give(&ticks);
+                        // It may wait for other threads: this one's other work goes to them.
+                        tokio::task::block_in_place(|| taker.give(&ticks));
                         None
                     }
                 }

@@ -22,8 +22,9 @@ impl zepto_ticks {
     }
 }
 
-/// The ticks of a series, of every kind, a page of them: those after the last of `after`, or from
-/// the beginning when that is NULL. [any thread] [not callback-safe]
+/// The ticks of a series, of the kinds that the query says, or of every kind where it says none, a
+/// page of them: those after the last of `after`, or from the beginning when that is NULL. [any
+/// thread] [not callback-safe]
 ///
 /// # Safety
 /// As for `zepto_ohlcv`; `after` must be NULL or of this library.
@@ -47,9 +48,12 @@ pub unsafe extern "C" fn zepto_range(
                 Some(next.ok_or_else(|| Failure::new(ZEPTO_E_NOT_FOUND, "that was the last page"))?)
             }
         };
+        let kinds = question.said_kinds;
         let of = Of::Range { after, limit: question.limit };
         let Part::Range { ticks, next } = question.ask(client, of)? else { return Err(other()) };
-        let ticks = ticks.iter().map(|words| zepto_tick::of(&tick_of(words))).collect();
+        let ticks = ticks.iter().map(|words| zepto_tick::of(&tick_of(words)));
+        let ticks = ticks.filter(|tick| kinds.is_none_or(|kinds| kinds.contains(tick.kind)));
+        let ticks = ticks.collect();
         // SAFETY: the caller's promise; it is not NULL.
         unsafe { hand_out(out, zepto_ticks { ticks, next }) };
         Ok(())

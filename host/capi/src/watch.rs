@@ -69,6 +69,7 @@ pub unsafe extern "C" fn zepto_watch_open(
     let body = |client: &zepto_client| {
         // SAFETY: the caller's promise.
         unsafe { clear(out, "out") }?;
+        not_in_callback()?;
         let changed = changed.ok_or_else(|| Failure::null("changed"))?;
         let told = Arc::new(Mutex::new(Some(Told { changed, user, dropped: user_drop })));
         client.shared.spawn(watch(client.shared.client.clone(), Arc::clone(&told)));
@@ -93,7 +94,8 @@ async fn watch(client: ::zepto_client::Client, told: Arc<Mutex<Option<Told>>>) {
         let Some(told) = &*told else { return };
         if changed {
             known = client.view().index();
-            told.tell(known);
+            // It may wait for other threads: this one's other work goes to them meanwhile.
+            tokio::task::block_in_place(|| told.tell(known));
         }
     }
 }

@@ -50,7 +50,11 @@ fn guarded(text: &str, guard: &str, from: &str, to: &str) -> String {
     let end = text[begin..].find(to).map(|at| begin + at + to.len()).expect("its end");
     let (before, rest) = text.split_at(begin);
     let (inside, after) = rest.split_at(end - begin);
-    format!("{before}#ifndef {guard}\n#define {guard}\n\n{inside}\n#endif  // {guard}\n{after}")
+    let flags = [("DICTIONARY_ORDERED", 1), ("NULLABLE", 2), ("MAP_KEYS_SORTED", 4)];
+    let flags = flags.map(|(name, bit)| format!("#define ARROW_FLAG_{name} {bit}\n")).concat();
+    format!(
+        "{before}#ifndef {guard}\n#define {guard}\n\n{flags}\n{inside}\n#endif  // {guard}\n{after}"
+    )
 }
 
 #[test]

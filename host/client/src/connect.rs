@@ -26,6 +26,8 @@ use zepto_transport::{Heap, Shm};
 
 /// Time for one lane to open.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
+/// Time between two looks at whether somebody still wants a lane.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Pause before a lane that could not be opened may be asked for again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -146,7 +148,8 @@ async fn open_shared(
 }
 
 /// A flag that is set when the other end of a meeting's socket is gone. Nothing else ever comes
-/// over it.
+/// over it. The socket is closed, which tells the other side, soon after the last one who holds the
+/// flag has let it go.
 ///
 /// # Errors
 /// When the runtime has no place for the socket.
@@ -156,15 +159,37 @@ pub fn watch_peer(socket: std::os::fd::OwnedFd) -> std::io::Result<Arc<AtomicBoo
     socket.set_nonblocking(true)?;
     let socket = tokio::net::UnixStream::from_std(socket)?;
     let flag = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&flag);
+    let held = Arc::downgrade(&flag);
     tokio::spawn(async move {
+        let readable = loop {
+            match tokio::time::timeout(LOOK_EVERY, socket.readable()).await {
+                Ok(readable) => break readable,
+                Err(_) if held.strong_count() == 0 => return,
+                Err(_) => {}
+            }
+        };
         // Readable means the end, or a peer that breaks the rule; both end the lane.
-        if let Err(error) = socket.readable().await {
+        if let Err(error) = readable {
             tracing::debug!(%error, "a meeting's socket");
         }
-        set.store(true, Ordering::Release);
+        if let Some(flag) = held.upgrade() {
+            flag.store(true, Ordering::Release);
+        }
     });
     Ok(flag)
+}
+
+/// Rings a lane's task, for the last time when its producer is gone: the lane is over then.
+struct Ringing {
+    wake: Arc<Notify>,
+    hung_up: Arc<AtomicBool>,
+}
+
+impl Drop for Ringing {
+    fn drop(&mut self) {
+        self.hung_up.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
 }
 
 /// Opens a lane through the connection: a ring in this process that a task empties into it.
@@ -182,6 +207,7 @@ async fn open_over_rpc(
     let (sender, receiver) = mailbox::lane(&Heap, &Heap, spec)
         .map_err(|error| ClientError::Unknown(error.to_string()))?;
     let (wake, hung_up) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    let ringing = Ringing { wake: Arc::clone(&wake), hung_up: Arc::clone(&hung_up) };
     let mut feed = LaneFeed::new(receiver, Arc::clone(&wake), Arc::clone(&hung_up));
     tokio::spawn(async move {
         let end = lane.pump(&mut feed).await;
@@ -191,7 +217,7 @@ async fn open_over_rpc(
         to: Destination { node: request.node, shard: request.shard },
         incarnation: request.incarnation,
         link: Link::Door(sender),
-        ring: Some(Box::new(move || wake.notify_one())),
+        ring: Some(Box::new(move || ringing.wake.notify_one())),
         hung_up: Some(Box::new(move || hung_up.load(Ordering::Acquire))),
     })
 }

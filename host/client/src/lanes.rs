@@ -48,6 +48,9 @@ impl LaneFeed {
 
 impl LaneSource for LaneFeed {
     fn published(&mut self) -> Result<u64, LaneFailure> {
+        if self.hung_up.load(Ordering::Acquire) {
+            return Err(LaneFailure("its producer is gone".into()));
+        }
         if !self.waiting.is_empty() {
             self.pass_on();
         }

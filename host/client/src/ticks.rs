@@ -76,7 +76,30 @@ impl TickProducer {
     /// When it was not taken.
     #[inline(always)]
     pub fn ingest<T: AsSlot>(&mut self, tick: &T) -> Result<(), IngestError> {
-        self.producer.ingest(tick)
+        let taken = self.producer.ingest(tick);
+        if taken.is_ok() { taken } else { self.not_taken(tick, taken) }
+    }
+
+    /// A tick was not taken: reads what owners said, so that somebody who only tries again comes to
+    /// an end, and learns of symbols that others asked for.
+    #[cold]
+    #[inline(never)]
+    fn not_taken<T: AsSlot>(
+        &mut self,
+        tick: &T,
+        taken: Result<(), IngestError>,
+    ) -> Result<(), IngestError> {
+        match taken {
+            Err(IngestError::Busy) => {
+                self.poll();
+                taken
+            }
+            Err(IngestError::UnknownSymbol) => {
+                self.producer.know_symbols(self.client.symbols());
+                self.producer.ingest(tick)
+            }
+            other => other,
+        }
     }
 
     /// Takes a tick, and waits for room if it must.
@@ -89,7 +112,7 @@ impl TickProducer {
         tick: &T,
         within: Duration,
     ) -> Result<(), IngestError> {
-        match self.producer.ingest(tick) {
+        match self.ingest(tick) {
             Err(IngestError::Busy) => self.wait_for_room(tick, within),
             done => done,
         }

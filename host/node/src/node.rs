@@ -298,6 +298,16 @@ impl<T: Wire> Running<T> {
         self.address
     }
 
+    /// The address that others are told.
+    pub fn advertised(&self) -> &str {
+        &self.service.address
+    }
+
+    /// What ends the node that nobody asked for, once something does.
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failed.clone()
+    }
+
     /// Where its admin HTTP listens, if it has one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|admin| admin.address)

@@ -81,6 +81,9 @@ impl<T: Transport> Owner<T> {
                     Of::Since { from, limit } => {
                         let limit = (*limit as usize).clamp(1, RANGE_ROWS_MAX);
                         let new = reader.since(*table, *symbol, *from, limit);
+                        // It was closed since the look at its epoch.
+                        let new =
+                            new.ok_or((Refusal::NotOwner, "it is not here any more".into()))?;
                         let ticks = new.ticks.iter().map(slot::slot_of).collect();
                         Part::Since { ticks, next: new.next }
                     }

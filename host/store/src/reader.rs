@@ -108,15 +108,15 @@ impl StoreReader {
 
     /// A symbol's ticks in the order in which they came, those of a sequence and more: the first
     /// `limit`, at least one and at most `RANGE_ROWS_MAX`. Pages that follow `next` give every tick
-    /// once, as long as it is kept. A sequence beyond all gives none, and where new ones begin;
-    /// what is not open here has none, and begins at 0.
-    pub fn since(&self, table: u16, symbol: u32, from: u64, limit: usize) -> NewTicks {
+    /// once, as long as it is kept. A sequence beyond all gives none, and where new ones begin.
+    /// `None` if the partition is not open.
+    pub fn since(&self, table: u16, symbol: u32, from: u64, limit: usize) -> Option<NewTicks> {
         let id = partition_of(table, symbol, self.0.partition_bits);
-        let Some((partition, end)) = self.0.partition(id) else { return NewTicks::default() };
-        match partition.find(table, symbol) {
+        let (partition, end) = self.0.partition(id)?;
+        Some(match partition.find(table, symbol) {
             Some(series) => since::page(&series.view(end), from, limit, end),
             None => NewTicks { ticks: Vec::new(), next: end },
-        }
+        })
     }
 
     /// The store in numbers.

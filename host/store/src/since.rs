@@ -57,9 +57,12 @@ mod tests {
         let partition = partition_of(0, one, 1);
         let other = (2..).find(|symbol| partition_of(0, *symbol, 1) == partition).unwrap();
         store.open_partition(partition, Epoch(1), 1).unwrap();
-        assert_eq!(reader.since(0, one, u64::MAX, 10).next, reader.watermark(partition).unwrap());
+        assert_eq!(
+            reader.since(0, one, u64::MAX, 10).unwrap().next,
+            reader.watermark(partition).unwrap()
+        );
         let series = [one, other].map(|symbol| store.create_series(0, symbol).unwrap());
-        let mut from = reader.since(0, one, u64::MAX, 10).next;
+        let mut from = reader.since(0, one, u64::MAX, 10).unwrap().next;
         let mut seen = Vec::new();
         for i in 0..1_000u64 {
             let tick = Tick {
@@ -78,7 +81,7 @@ mod tests {
                 store.publish();
                 let mut pages = 0;
                 loop {
-                    let new = reader.since(0, one, from, 10);
+                    let new = reader.since(0, one, from, 10).unwrap();
                     assert!(new.ticks.len() <= 10);
                     seen.extend(new.ticks.iter().map(|tick| tick.user[0]));
                     from = new.next;
@@ -91,10 +94,12 @@ mod tests {
             }
         }
         store.publish();
-        seen.extend(reader.since(0, one, from, 1_000).ticks.iter().map(|tick| tick.user[0]));
+        seen.extend(
+            reader.since(0, one, from, 1_000).unwrap().ticks.iter().map(|tick| tick.user[0]),
+        );
         assert_eq!(seen, (0..1_000).collect::<Vec<_>>());
         let end = reader.watermark(partition).unwrap();
-        assert_eq!(reader.since(0, one, end + 5, 10).next, end, "it may have begun anew");
-        assert!(reader.since(0, one, end, 10).ticks.is_empty());
+        assert_eq!(reader.since(0, one, end + 5, 10).unwrap().next, end, "it may have begun anew");
+        assert!(reader.since(0, one, end, 10).unwrap().ticks.is_empty());
     }
 }
