@@ -12,8 +12,10 @@ use crate::series::View;
 pub(crate) fn page(view: &View, from: u64, limit: usize, end: u64) -> NewTicks {
     let limit = limit.clamp(1, RANGE_ROWS_MAX);
     // Rows stand in the order in which they came, so the new ones are at the end.
-    let is_new = |rows: &Rows<'_>| rows.len() > 0 && rows.sequence(rows.len() - 1) >= from;
-    let rows: Vec<Rows<'_>> = view.segments(0, u64::MAX).rev().take_while(is_new).collect();
+    let is_new = |rows: &Rows<'_>| rows.sequence(rows.len() - 1) >= from;
+    // The newest segment may have begun after this view: it has no rows of it then.
+    let rows = view.segments(0, u64::MAX).rev().filter(|rows| rows.len() > 0);
+    let rows: Vec<Rows<'_>> = rows.take_while(is_new).collect();
     let mut ticks: Vec<Tick> = Vec::new();
     for rows in rows.iter().rev() {
         let room = limit + 1 - ticks.len();

@@ -247,17 +247,7 @@ impl<L: Lanes> Producer<L> {
             tickets.give(ticket);
         }
         let waiting = Waiting { slot: tick.as_slot(), ticket };
-        let parked = self.parked.entry(partition).or_default();
-        parked.fresh.push_back(waiting);
-        if parked.fresh.len() == 1 {
-            // Not before the next poll, which may be long in coming.
-            let destination = self.installed.destination(partition) as usize;
-            if let Some(&to) = self.installed.destinations().get(destination)
-                && !self.has_lane(to)
-            {
-                self.request(to);
-            }
-        }
+        self.parked.entry(partition).or_default().fresh.push_back(waiting);
         Ok(())
     }
 
