@@ -88,9 +88,18 @@ impl Fleet {
 
     /// Starts a peer on its file, which is made if it is not there.
     pub async fn start(&mut self, name: &'static str) -> Arc<Raft<Port>> {
-        let link = Port(Arc::clone(&self.switch));
-        let (unstarted, worker) =
-            Raft::open(&self.path(name), (name, name), link, Times::FAST, no_events()).unwrap();
+        let path = self.path(name);
+        let opening = async {
+            loop {
+                let link = Port(Arc::clone(&self.switch));
+                match Raft::open(&path, (name, name), link, Times::FAST, no_events()) {
+                    // A task of its life before may hold the file a moment longer.
+                    Err(LogError::InUse(_)) => sleep(Duration::from_millis(1)).await,
+                    opened => break opened.unwrap(),
+                }
+            }
+        };
+        let (unstarted, worker) = timeout(LONG, opening).await.unwrap();
         let worker = on_a_thread(move || worker.run());
         let raft = unstarted.with_compaction(self.compaction).start().await.unwrap();
         self.switch.listeners.lock().unwrap().insert(name.into(), Arc::clone(&raft));
