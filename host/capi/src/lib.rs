@@ -12,6 +12,7 @@ pub mod client;
 pub mod error;
 mod fork;
 mod handle;
+mod listener;
 pub mod members;
 pub mod node;
 mod pipes;

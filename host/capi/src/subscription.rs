@@ -1,8 +1,9 @@
 //! New ticks of a series as they come, given to a callback.
 
-use crate::client::{Shared, of, release, zepto_client};
+use crate::client::{of, zepto_client};
 use crate::error::{Failure, zepto_error};
-use crate::handle::{Life, callback, caught, clear, hand_out, not_in_callback};
+use crate::handle::{clear, hand_out};
+use crate::listener::{Callee, Listener, Place, free};
 use crate::query::{Question, zepto_query};
 use crate::status::*;
 use crate::tick::zepto_tick;
@@ -11,7 +12,7 @@ use ::zepto_client::message::{AnswerBody, Ask, Of, Part, Query};
 use ::zepto_client::{Client, ClientError};
 use core::ffi::c_void;
 use core::time::Duration;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use zepto_core::slot::tick_of;
 use zepto_store::query::TimeRange;
 
@@ -27,39 +28,9 @@ pub type zepto_ticks_fn =
     Option<unsafe extern "C" fn(user: *mut c_void, ticks: *const zepto_tick, count: usize)>;
 
 /// A subscription. Free it with `zepto_subscription_free`.
-pub struct zepto_subscription {
-    life: Life,
-    shared: Arc<Shared>,
-    taker: Arc<Mutex<Option<Taker>>>,
-}
+pub struct zepto_subscription(Listener<Take>);
 
-/// Who takes the ticks, and with what.
-struct Taker {
-    take: unsafe extern "C" fn(*mut c_void, *const zepto_tick, usize),
-    user: *mut c_void,
-    dropped: zepto_drop_fn,
-}
-
-// SAFETY: `user` is the caller's, who says that it may be used from the library's threads, one at
-// a time.
-unsafe impl Send for Taker {}
-
-impl Taker {
-    fn give(&self, ticks: &[zepto_tick]) {
-        // SAFETY: the function is the caller's, and so is what it is called with, until it is
-        // dropped; the ticks are readable during the call.
-        callback(|| unsafe { (self.take)(self.user, ticks.as_ptr(), ticks.len()) });
-    }
-}
-
-impl Drop for Taker {
-    fn drop(&mut self) {
-        if let Some(dropped) = self.dropped {
-            // SAFETY: as above, and this is the last use.
-            callback(|| unsafe { dropped(self.user) });
-        }
-    }
-}
+type Take = unsafe extern "C" fn(*mut c_void, *const zepto_tick, usize);
 
 /// Has `take` called with every tick of a series that comes from now on, of every kind: from one of
 /// the library's threads, never two calls at once. Of `query` only symbol, table, limit (most ticks
@@ -92,10 +63,11 @@ pub unsafe extern "C" fn zepto_subscribe(
         shared.wait(shared.client.intern(&names, question.within))??;
         // The first look says where new ones begin.
         let (_, from) = shared.wait(look(&shared.client, &question, u64::MAX))??;
-        let taker = Arc::new(Mutex::new(Some(Taker { take, user, dropped: user_drop })));
-        shared.spawn(follow(shared.client.clone(), question, from, Arc::clone(&taker)));
+        let callee = Callee { function: take, user, dropped: user_drop };
+        let listener = Listener::new(Arc::clone(&shared), callee);
+        shared.spawn(follow(shared.client.clone(), question, from, listener.place()));
         // SAFETY: the caller's promise; it is not NULL.
-        unsafe { hand_out(out, zepto_subscription { life: Life::begin(), shared, taker }) };
+        unsafe { hand_out(out, zepto_subscription(listener)) };
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -122,35 +94,27 @@ async fn look(
 }
 
 /// Gives every new tick until nobody wants them.
-async fn follow(
-    client: Client,
-    question: Question,
-    mut from: u64,
-    taker: Arc<Mutex<Option<Taker>>>,
-) {
+async fn follow(client: Client, question: Question, mut from: u64, place: Place<Take>) {
     loop {
         let looked = look(&client, &question, from).await;
-        let pause = {
-            let taker = taker.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(taker) = &*taker else { return };
-            match looked {
-                Ok((ticks, next)) => {
-                    from = next;
-                    if ticks.is_empty() {
-                        Some(LOOK_EVERY)
-                    } else {
-                        // It may wait for other threads: this one's other work goes to them.
-                        tokio::task::block_in_place(|| taker.give(&ticks));
-                        None
-                    }
+        let given = place.with(|callee| match looked {
+            Ok((ticks, next)) => {
+                from = next;
+                if ticks.is_empty() {
+                    return Some(LOOK_EVERY);
                 }
-                // Its owner is gone, or the partition is on its way: the next look finds it.
-                Err(_) => Some(TRY_EVERY),
+                // SAFETY: the function is the caller's, and so is what it is called with, until it
+                // is dropped; the ticks are readable during the call.
+                callee.call(|take, user| unsafe { take(user, ticks.as_ptr(), ticks.len()) });
+                None
             }
-        };
-        match pause {
-            Some(pause) => tokio::time::sleep(pause).await,
-            None => tokio::task::yield_now().await,
+            // Its owner is gone, or the partition is on its way: the next look finds it.
+            Err(_) => Some(TRY_EVERY),
+        });
+        match given {
+            None => return,
+            Some(Some(pause)) => tokio::time::sleep(pause).await,
+            Some(None) => tokio::task::yield_now().await,
         }
     }
 }
@@ -165,23 +129,6 @@ async fn follow(
 pub unsafe extern "C" fn zepto_subscription_free(
     subscription: *mut zepto_subscription,
 ) -> zepto_status {
-    if subscription.is_null() {
-        return ZEPTO_OK;
-    }
-    if let Err(failure) = not_in_callback() {
-        return failure.status;
-    }
-    // SAFETY: the caller's promise; it was made by `Box::into_raw`.
-    let zepto_subscription { life, shared, taker } = *unsafe { Box::from_raw(subscription) };
-    if !life.is_here() {
-        // A lock of a thread that is not here may never be let go.
-        core::mem::forget((shared, taker));
-        return ZEPTO_OK;
-    }
-    let freed = caught(None, || {
-        // Waits for a call that runs.
-        drop(taker.lock().unwrap_or_else(PoisonError::into_inner).take());
-        release(&life, shared);
-    });
-    freed.map_or(ZEPTO_E_PANIC, |()| ZEPTO_OK)
+    // SAFETY: the caller's promise.
+    unsafe { free(subscription, |subscription| subscription.0) }
 }
