@@ -5,6 +5,8 @@
 //! than two of three. Where a majority has ended before it, nobody is left to say goodbye to.
 
 use crate::link::Log;
+use crate::turn::propose_in_turn;
+use core::convert::Infallible;
 use core::time::Duration;
 use zepto_control::raft::{Peer, PeerRole};
 use zepto_control::{Command, ControlLog, Outcome};
@@ -21,13 +23,13 @@ pub(crate) async fn begin(log: &Log, node: NodeId, incarnation: Incarnation) -> 
     hand_over(log).await;
     let leave = Command::Leave { node, incarnation };
     // Somebody may have drained it before.
-    is_committed(log.propose(leave, GOODBYE_WITHIN).await) || is_leaving(log, node)
+    is_committed(log, leave).await || is_leaving(log, node)
 }
 
 /// Says that the node is gone, so that nobody has to wait for its silence. Returns whether the log
 /// knows.
 pub(crate) async fn end(log: &Log, node: NodeId, incarnation: Incarnation) -> bool {
-    is_committed(log.propose(Command::Bury { node, incarnation }, GOODBYE_WITHIN).await)
+    is_committed(log, Command::Bury { node, incarnation }).await
 }
 
 /// Lets another voter lead before this one goes: then nobody has to wait for an election.
@@ -51,6 +53,8 @@ fn is_leaving(log: &Log, node: NodeId) -> bool {
     view.placement().member(node).is_some_and(|member| member.state == MemberState::Leaving)
 }
 
-fn is_committed(outcome: Outcome) -> bool {
+async fn is_committed(log: &Log, command: Command) -> bool {
+    let same = |_: &_| Ok::<_, Infallible>(command.clone());
+    let Ok(outcome) = propose_in_turn(log, GOODBYE_WITHIN, same).await;
     matches!(outcome, Outcome::Committed { .. })
 }

@@ -24,6 +24,7 @@ mod service;
 mod shards;
 mod start_error;
 mod status;
+mod turn;
 mod voters;
 mod wait;
 pub mod wire;

@@ -17,9 +17,11 @@ use crate::replication::Replication;
 use crate::service::{Joined, Service};
 use crate::shards;
 use crate::start_error::StartError;
+use crate::turn::propose_in_turn;
 use crate::voters;
 use crate::wait;
 use crate::wire::{Meetings, Way, Wire};
+use core::convert::Infallible;
 use core::fmt;
 use core::time::Duration;
 use std::net::{SocketAddr, UdpSocket};
@@ -338,8 +340,11 @@ impl<T: Wire> Running<T> {
             return Ok(());
         }
         let (node, incarnation) = (entered.node, self.service.incarnation);
-        let activate = Command::Activate { node, incarnation };
-        match entered.log.propose(activate, Duration::from_millis(PROPOSE_MS)).await {
+        let activate = |_: &_| Ok::<_, Infallible>(Command::Activate { node, incarnation });
+        // Somebody else that starts may have heard this node, and be about to say so.
+        let within = Duration::from_millis(PROPOSE_MS);
+        let Ok(outcome) = propose_in_turn(&entered.log, within, activate).await;
+        match outcome {
             // Somebody was faster.
             Outcome::Committed { .. } | Outcome::Refused { why: Reason::Topology(_), .. } => Ok(()),
             Outcome::Refused { why, .. } => Err(StartError::Log(why.to_string())),

@@ -4,17 +4,15 @@
 use crate::join::refusal_of;
 use crate::link::Log;
 use crate::service::refused;
+use crate::turn::propose_in_turn;
 use core::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use zepto_client::message::{Operation, Response};
-use zepto_control::{Command, ControlLog, Outcome, Reason};
+use zepto_control::{Command, ControlLog, Outcome};
 use zepto_core::hash::partition_of;
 use zepto_core::topology::{Member, MemberState, Placement};
 use zepto_core::{PartitionId, Refusal};
 use zepto_rpc::Failure;
-
-/// Pause before an operation whose subject has another proposal in flight is tried again.
-const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Carries an operation out, at any node.
 pub(crate) async fn operate(
@@ -26,18 +24,11 @@ pub(crate) async fn operate(
     let barrier = log.read_barrier(deadline).await;
     barrier.map_err(|error| refused(Refusal::NoLeader, &error.to_string()))?;
     let until = Instant::now() + deadline;
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let view = log.state().view();
-        let command = command_of(log, view.placement(), &operation)?;
-        match log.propose(command, left).await {
-            // Owners propose all the time while copies move; a person's word waits for its turn.
-            Outcome::Refused { why: Reason::InFlight(_), .. } if left > AGAIN_AFTER => {
-                sleep(AGAIN_AFTER).await;
-            }
-            outcome => return answer(log, &operation, outcome, left).await,
-        }
-    }
+    // Owners propose all the time while copies move; a person's word waits for its turn.
+    let outcome =
+        propose_in_turn(log, deadline, |placement| command_of(log, placement, &operation));
+    let outcome = outcome.await?;
+    answer(log, &operation, outcome, until.saturating_duration_since(Instant::now())).await
 }
 
 async fn answer(
