@@ -11,6 +11,9 @@ use super::world::{Event, World};
 use zepto_core::topology::{Applied, Change, Command, Event as Happened, MemberState, What};
 use zepto_core::{Incarnation, NodeId, PartitionId};
 
+/// Time after the last fault until nothing is under way any more that was sent before it.
+const QUIET_NS: u64 = 50_000_000;
+
 impl World {
     /// A message with a view sets out; it may be lost, and then a pull brings it.
     pub(super) fn message(&mut self, to: Party, index: u64) {
@@ -132,12 +135,14 @@ impl World {
         if self.plan.copies == 1 {
             return true;
         }
+        // By then nothing is under way any more that a node said before it crashed.
+        let quiet = self.now() > self.plan.heal_ns + QUIET_NS;
         let current = self.log.placement().member(id).is_some_and(|m| m.incarnation == incarnation);
         !current
             || self.log.assignments().all(|(_, assignment)| {
                 let mut others = assignment.in_sync().filter(|other| *other != id);
                 // Whoever is lost while it is filled may yet be admitted: a second loss.
-                let filling = assignment.filling().all(|other| self.is_sound(other));
+                let filling = quiet || assignment.filling().all(|other| self.is_sound(other));
                 !assignment.holds(id) || (filling && others.any(|other| self.is_sound(other)))
             })
     }

@@ -30,6 +30,8 @@ pub enum Focus {
     Moves,
     /// One copy only: a crash loses it.
     OneCopy,
+    /// A replica falls behind while others go on, and then its owner goes.
+    Laggards,
     /// Pauses of seconds to an hour.
     Sleep,
     /// Everything at once.
@@ -47,6 +49,7 @@ impl Focus {
         Self::Overload,
         Self::Moves,
         Self::OneCopy,
+        Self::Laggards,
         Self::Sleep,
         Self::Mixed,
     ];
@@ -62,6 +65,7 @@ impl Focus {
             Self::Overload => "overload",
             Self::Moves => "moves",
             Self::OneCopy => "one-copy",
+            Self::Laggards => "laggards",
             Self::Sleep => "sleep",
             Self::Mixed => "mixed",
         }
@@ -205,6 +209,7 @@ impl Plan {
             Focus::OneCopy => 1,
             Focus::Moves => *rng.pick(&[1, 2, 2, 3]),
             Focus::Failover | Focus::Replicas => *rng.pick(&[2, 3, 3]),
+            Focus::Laggards => 3,
             _ => *rng.pick(&[2, 2, 3]),
         };
         // One more than copies, so that there is somebody to fill; often just that.
@@ -220,7 +225,11 @@ impl Plan {
             copies,
             nodes,
             producers,
-            replica_slots: if focus == Focus::Refusals { 4096 } else { *rng.pick(&[64, 128, 256]) },
+            replica_slots: match focus {
+                Focus::Refusals => 4096,
+                Focus::Laggards => 64,
+                _ => *rng.pick(&[64, 128, 256]),
+            },
             step_ns: rng.log_within(20 * US, 300 * US),
             travel,
             message_ns_max: rng.log_within(50 * US, if late { 20 * MS } else { 3 * MS }),
@@ -243,9 +252,14 @@ impl Plan {
     fn draw_faults(&mut self, focus: Focus, rng: &mut Rng) {
         let count = rng.within(1, if focus == Focus::Mixed { 9 } else { 5 });
         for _ in 0..count {
-            let at = rng.within(MS / 2, self.heal_ns);
+            // Producers have offered everything long before the end.
+            let until = if focus == Focus::Laggards { 10 * MS } else { self.heal_ns };
+            let at = rng.within(MS / 2, until);
             let fault = Fault::draw(focus, self.nodes, self.producers.len(), rng);
             self.faults.push((at, fault));
+            if let (Focus::Laggards, Fault::Stall { from, .. }) = (focus, fault) {
+                self.follow_up(at, from, rng);
+            }
         }
         self.faults.sort_by_key(|(at, _)| *at);
         if focus == Focus::Sleep {
@@ -256,14 +270,37 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// What comes after a replica began to lag: perhaps its lane breaks, then its owner goes, and
+    /// producers send again what had no answer.
+    fn follow_up(&mut self, at: u64, owner: u32, rng: &mut Rng) {
+        let mut at = at + rng.log_within(100 * US, 5 * MS);
+        if rng.chance(500_000) {
+            self.faults.push((at, Fault::Sever { node: owner }));
+            at += rng.log_within(100 * US, 5 * MS);
+        }
+        let down_ns = rng.log_within(MS, 20 * MS);
+        self.faults.push((at, Fault::CrashNode { node: owner, down_ns }));
+        for producer in 0..self.producers.len() {
+            self.faults.push((at + rng.log_within(MS, 10 * MS), Fault::Reconnect { producer }));
+        }
+    }
+}
+
 impl ProducerPlan {
     fn draw(focus: Focus, rng: &mut Rng) -> Self {
-        let refusals = focus == Focus::Refusals;
+        let (ticks, burst_max, lane_slots) = match focus {
+            Focus::Refusals => (rng.within(1_500, 3_000), 2_000, 4096),
+            Focus::Laggards => (rng.within(1_000, 3_000), 32, 256),
+            _ => (rng.log_within(30, 500), rng.log_within(2, 64), *rng.pick(&[16, 64, 128, 256])),
+        };
+        // What settles at once goes on beside what waits for a copy.
+        let memory_only = if focus == Focus::Laggards { 500_000 } else { 200_000 };
         Self {
-            memory_only: rng.chance(200_000),
-            ticks: if refusals { rng.within(1_500, 3_000) } else { rng.log_within(30, 500) },
-            burst_max: if refusals { 2_000 } else { rng.log_within(2, 64) },
-            lane_slots: if refusals { 4096 } else { *rng.pick(&[16, 64, 128, 256]) },
+            memory_only: rng.chance(memory_only),
+            ticks,
+            burst_max,
+            lane_slots,
             step_ns: rng.log_within(30 * US, 800 * US),
             begin_ns: if focus == Focus::Moves { rng.below(15 * MS) } else { rng.below(2 * MS) },
         }
@@ -302,6 +339,7 @@ impl Fault {
             Focus::Overload => &[pause, reconnect, accuse, nap, slow_lane],
             Focus::Moves => &[pin, pin, pin, weigh, pause, partition, reconnect, sever, accuse],
             Focus::OneCopy => &[crash, pause, reconnect, pin, accuse],
+            Focus::Laggards => &[stall, stall, stall, accuse, pin],
             Focus::Sleep => &[pause, pause, nap, crash],
             Focus::Mixed => &[
                 pause, crash, accuse, stall, slow_lane, partition, reconnect, nap, pin, weigh,

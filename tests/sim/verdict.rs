@@ -7,6 +7,7 @@ use super::world::{Event, World};
 use std::sync::Arc;
 use zepto_core::PartitionId;
 use zepto_core::slot::Control;
+use zepto_core::view::View;
 
 impl World {
     /// Tells the oracles what the node declared final in its last step.
@@ -46,6 +47,34 @@ impl World {
                 }
                 Seen::Refused { .. } | Seen::Said { .. } => {}
             }
+        }
+        Ok(())
+    }
+
+    /// The node has taken up a view: what it takes for settled in the partitions that it came to own
+    /// has to be so.
+    pub(super) fn check_promoted(&self, node: usize, earlier: u64) -> Verdict {
+        let Some(process) = &self.machines[node].process else { return Ok(()) };
+        if self.plan.copies == 1 {
+            // Nobody else has anything.
+            return Ok(());
+        }
+        let (me, bits) = (self.machines[node].id, self.plan.bits);
+        let now = self.log.view(process.shard.view_index());
+        let owns = |view: &View, partition| {
+            view.placement().assignment(partition).is_some_and(|a| a.owner() == Some(me))
+        };
+        let promoted = (0..1 << bits).map(PartitionId).filter(|partition| {
+            owns(now, *partition) && !(earlier > 0 && owns(self.log.view(earlier), *partition))
+        });
+        for partition in promoted {
+            let Some(unsettled) = process.shard.unsettled(partition) else { continue };
+            let Some(content) = Content::read(&process.reader, partition, bits) else { continue };
+            let settled = content.ticks.iter().filter(|tick| tick.sequence < unsettled);
+            // Who waits for the owner only is told at once.
+            let waits = |id: u64| !self.plan.producers[(id >> 32) as usize - 1].memory_only;
+            let ids = settled.map(|tick| tick.user[0]).filter(|id| waits(*id));
+            self.durability.taken_for_settled(ids, partition, now.placement())?;
         }
         Ok(())
     }

@@ -334,6 +334,9 @@ impl World {
             format!("node {} closed a lane as corrupt", node + 1)
         })?;
         self.observe(node)?;
+        if counters.view_index != before.view_index {
+            self.check_promoted(node, before.view_index)?;
+        }
         self.finish_switching(node);
         let pause = self.pause_after(self.plan.step_ns, idle);
         self.after(pause, Event::Node(node, incarnation));

@@ -42,6 +42,10 @@ pub enum Defect {
     AcknowledgedIsSettled,
     /// A copy that comes to be in sync is taken to have what was sent before it was on the route.
     AdmittedWithoutDoubt,
+    /// A lane runs further ahead of the others than its replica takes for possible.
+    LanesOutOfStep,
+    /// A copy does not hear that its partition came to be in doubt.
+    DoubtsUntold,
 }
 
 impl Defect {
@@ -65,6 +69,8 @@ impl Defect {
         Self::DedupeAheadOfContent,
         Self::AcknowledgedIsSettled,
         Self::AdmittedWithoutDoubt,
+        Self::LanesOutOfStep,
+        Self::DoubtsUntold,
     ];
 
     /// Whether this defect is switched on in this thread.

@@ -24,6 +24,8 @@ mod service;
 mod shards;
 mod start_error;
 mod status;
+#[cfg(test)]
+mod testing;
 mod turn;
 mod voters;
 mod wait;

@@ -4,6 +4,7 @@
 //! One owner that cannot answer fails the query with its name, unless a partial answer was asked
 //! for, which is then marked with who is missing. An answer over several partitions is not one cut.
 
+use crate::service::refused;
 use crate::shards::ShardPort;
 use core::num::NonZeroU64;
 use core::time::Duration;
@@ -17,8 +18,10 @@ use zepto_core::limits::{BARS_MAX, RANGE_ROWS_MAX};
 use zepto_core::slot;
 use zepto_core::topology::{Member, MemberState};
 use zepto_core::view::{OFFLINE, View, shard_of};
-use zepto_core::{NodeId, PartitionId, Refusal, fence};
+use zepto_core::{Epoch, NodeId, PartitionId, Refusal, fence};
 use zepto_rpc::{Failure, Peers};
+use zepto_store::StoreReader;
+use zepto_store::query::TimeRange;
 use zepto_transport::Transport;
 
 /// Pause before a leg that met another view is tried again.
@@ -55,40 +58,7 @@ impl<T: Transport> Owner<T> {
                 let held = held.ok_or((Refusal::NotOwner, "the partition is not here".into()))?;
                 fence::check(held, *epoch).map_err(|reason| (reason, reason.to_string()))?;
                 self.confirm(&view, &[partition])?;
-                let part = match of {
-                    Of::Summary => Part::Summary(reader.symbol_summary(*table, *symbol, *range)),
-                    Of::Aggregate(kinds) => {
-                        Part::Aggregate(reader.aggregate(*table, *symbol, *range, kinds))
-                    }
-                    Of::Last(kinds) => {
-                        let last = reader.last(*table, *symbol, *range, kinds);
-                        Part::Last(last.as_ref().map(slot::slot_of))
-                    }
-                    Of::Bars { interval_ns, kinds, limit } => {
-                        let interval = NonZeroU64::new(*interval_ns);
-                        let interval = interval
-                            .ok_or((Refusal::Malformed, "an interval of 0 has no bars".into()))?;
-                        let limit = (*limit as usize).clamp(1, BARS_MAX);
-                        let bars = reader.ohlcv(*table, *symbol, *range, interval, kinds, limit);
-                        Part::Bars { bars: bars.bars, next_ns: bars.next_start_ns }
-                    }
-                    Of::Range { after, limit } => {
-                        let limit = (*limit as usize).clamp(1, RANGE_ROWS_MAX);
-                        let page = reader.range(*table, *symbol, *range, *after, limit);
-                        let ticks = page.ticks.iter().map(slot::slot_of).collect();
-                        Part::Range { ticks, next: page.next }
-                    }
-                    Of::Since { from, limit } => {
-                        let limit = (*limit as usize).clamp(1, RANGE_ROWS_MAX);
-                        let new = reader.since(*table, *symbol, *from, limit);
-                        // It was closed since the look at its epoch.
-                        let new =
-                            new.ok_or((Refusal::NotOwner, "it is not here any more".into()))?;
-                        let ticks = new.ticks.iter().map(slot::slot_of).collect();
-                        Part::Since { ticks, next: new.next }
-                    }
-                };
-                Ok(part)
+                whole(reader, partition, held, || read(reader, (*table, *symbol), *range, of))
             }
         }
     }
@@ -140,6 +110,76 @@ impl<T: Transport> Owner<T> {
     }
 }
 
+/// What a series holds, read from memory.
+fn read(
+    reader: &StoreReader,
+    (table, symbol): (u16, u32),
+    range: TimeRange,
+    of: &Of,
+) -> Result<Part, (Refusal, String)> {
+    let rows = |limit: u32| (limit as usize).clamp(1, RANGE_ROWS_MAX);
+    Ok(match of {
+        Of::Summary => Part::Summary(reader.symbol_summary(table, symbol, range)),
+        Of::Aggregate(kinds) => Part::Aggregate(reader.aggregate(table, symbol, range, kinds)),
+        Of::Last(kinds) => {
+            let last = reader.last(table, symbol, range, kinds);
+            Part::Last(last.as_ref().map(slot::slot_of))
+        }
+        Of::Bars { interval_ns, kinds, limit } => {
+            let interval = NonZeroU64::new(*interval_ns);
+            let interval =
+                interval.ok_or((Refusal::Malformed, "an interval of 0 has no bars".into()))?;
+            let limit = (*limit as usize).clamp(1, BARS_MAX);
+            let bars = reader.ohlcv(table, symbol, range, interval, kinds, limit);
+            Part::Bars { bars: bars.bars, next_ns: bars.next_start_ns }
+        }
+        Of::Range { after, limit } => {
+            let page = reader.range(table, symbol, range, *after, rows(*limit));
+            let ticks = page.ticks.iter().map(slot::slot_of).collect();
+            Part::Range { ticks, next: page.next }
+        }
+        Of::Since { from, limit } => {
+            let new = reader.since(table, symbol, *from, rows(*limit));
+            let new = new.ok_or_else(moved)?;
+            let ticks = new.ticks.iter().map(slot::slot_of).collect();
+            Part::Since { ticks, next: new.next }
+        }
+    })
+}
+
+/// What was read of a partition, if the partition is what it was before: else it may have been
+/// closed meanwhile, and nothing was found where there was something.
+fn whole(
+    reader: &StoreReader,
+    partition: PartitionId,
+    held: Epoch,
+    read: impl FnOnce() -> Result<Part, (Refusal, String)>,
+) -> Result<Part, (Refusal, String)> {
+    let part = read()?;
+    if reader.epoch(partition) == Some(held) { Ok(part) } else { Err(moved()) }
+}
+
+fn moved() -> (Refusal, String) {
+    (Refusal::NotOwner, "the partition changed hands meanwhile".into())
+}
+
+/// The id of a name. One that is not known here may have been issued a moment ago; without a leader
+/// nobody can tell.
+async fn symbol_id(log: &impl ControlLog, name: &str, until: Instant) -> Result<u32, Failure> {
+    if let Some(id) = log.state().symbol_id(name) {
+        return Ok(id);
+    }
+    let left = until.saturating_duration_since(Instant::now());
+    let reached = log.read_barrier(left).await;
+    log.state().symbol_id(name).ok_or_else(|| match reached {
+        Ok(_) => refused(Refusal::UnknownSymbol, &format!("there is no symbol {name:?}")),
+        Err(error) => {
+            let text = format!("symbol {name:?} is not known here, and {error}");
+            refused(Refusal::NoLeader, &text)
+        }
+    })
+}
+
 /// The coordinator's side.
 pub struct Coordinator<L> {
     /// The log, for names that are new.
@@ -165,7 +205,7 @@ impl<L: ControlLog> Coordinator<L> {
         match &query.ask {
             Ask::Summary => self.summary(query.partial, until, local).await,
             Ask::Series { table, symbol, range, of } => {
-                let id = self.symbol(symbol, until).await?;
+                let id = symbol_id(&self.log, symbol, until).await?;
                 let leg = |view: &View| {
                     let partition = view.route(*table, id).partition;
                     let epoch = view.epoch(partition);
@@ -286,22 +326,6 @@ impl<L: ControlLog> Coordinator<L> {
             }
         }
     }
-
-    /// The id of a name. One that is not known here may have been issued a moment ago.
-    async fn symbol(&self, name: &str, until: Instant) -> Result<u32, Failure> {
-        if let Some(id) = self.log.state().symbol_id(name) {
-            return Ok(id);
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        let reached = self.log.read_barrier(left).await;
-        self.log.state().symbol_id(name).ok_or_else(|| {
-            let text = match reached {
-                Ok(_) => format!("there is no symbol {name:?}"),
-                Err(error) => format!("symbol {name:?} is not known here, and {error}"),
-            };
-            Failure::Refused(Refusal::UnknownSymbol, text)
-        })
-    }
 }
 
 fn owner_of(view: &View, partition: PartitionId) -> Result<&Member, Missing> {
@@ -346,5 +370,37 @@ fn into_failure(error: ClientError) -> Failure {
         ClientError::Refused { reason, text } => Failure::Refused(reason, text),
         // A read changes nothing: whatever became of it, there is no answer.
         other => Failure::Refused(Refusal::Offline, other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::StubLog;
+    use zepto_store::{Retention, StoreConfig};
+
+    #[test]
+    fn what_was_read_while_its_partition_was_closed_is_no_answer() {
+        let config =
+            StoreConfig { partition_bits: 1, bytes_max: 1 << 20, retention: Retention::default() };
+        let (mut store, reader) = zepto_store::open(config).unwrap();
+        let (partition, epoch) = (PartitionId(0), Epoch(3));
+        store.open_partition(partition, epoch, 1).unwrap();
+        let page = || read(&reader, (0, 0), TimeRange::ALL, &Of::Range { after: None, limit: 9 });
+        assert!(whole(&reader, partition, epoch, page).is_ok());
+        let closed = whole(&reader, partition, epoch, || {
+            store.close_partition(partition);
+            page()
+        });
+        assert!(matches!(closed, Err((Refusal::NotOwner, _))), "{closed:?}");
+    }
+
+    #[tokio::test]
+    async fn a_name_is_unknown_only_if_the_log_says_so() {
+        let within = Instant::now() + Duration::from_millis(10);
+        let led = symbol_id(&StubLog::new(0), "BTCUSDT", within).await;
+        assert!(matches!(led, Err(Failure::Refused(Refusal::UnknownSymbol, _))), "{led:?}");
+        let cut_off = symbol_id(&StubLog::without_leader(), "BTCUSDT", within).await;
+        assert!(matches!(cut_off, Err(Failure::Refused(Refusal::NoLeader, _))), "{cut_off:?}");
     }
 }

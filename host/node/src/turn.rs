@@ -35,54 +35,27 @@ pub(crate) async fn propose_in_turn<E>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::StubLog;
     use core::convert::Infallible;
-    use core::sync::atomic::{AtomicU32, Ordering};
-    use std::sync::Arc;
-    use zepto_control::{BarrierError, State, Subject};
+    use zepto_control::Subject;
     use zepto_core::{Incarnation, NodeId};
 
-    /// A log that has another proposal in flight for a while.
-    struct Taken {
-        state: Arc<State>,
-        answers: AtomicU32,
-    }
-
-    impl ControlLog for Taken {
-        async fn propose(&self, _command: Command, _deadline: Duration) -> Outcome {
-            if self.answers.fetch_sub(1, Ordering::Relaxed) > 1 {
-                let why = Reason::InFlight(Subject::Cluster);
-                return Outcome::Refused { index: None, why };
-            }
-            Outcome::Committed { index: 7 }
-        }
-
-        async fn read_barrier(&self, _deadline: Duration) -> Result<u64, BarrierError> {
-            Ok(0)
-        }
-
-        fn state(&self) -> &Arc<State> {
-            &self.state
-        }
-    }
-
-    async fn outcome(after: u32, within: Duration) -> Outcome {
-        let (state, _applier) = State::new(Box::new(|_, _| {}));
-        let log = Taken { state, answers: AtomicU32::new(after) };
+    async fn outcome(refusals: u32) -> Outcome {
         let command = Command::Activate { node: NodeId(1), incarnation: Incarnation(1) };
         let same = |_: &_| Ok::<_, Infallible>(command.clone());
-        let Ok(outcome) = propose_in_turn(&log, within, same).await;
+        let log = StubLog::new(refusals);
+        let Ok(outcome) = propose_in_turn(&log, Duration::from_secs(1), same).await;
         outcome
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_proposal_waits_until_another_one_about_its_subject_has_an_answer() {
-        assert_eq!(outcome(20, Duration::from_secs(1)).await, Outcome::Committed { index: 7 });
+        assert_eq!(outcome(20).await, Outcome::Committed { index: 7 });
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_waited_in_vain_says_what_was_in_flight() {
-        let refused = outcome(u32::MAX, Duration::from_secs(1)).await;
         let why = Reason::InFlight(Subject::Cluster);
-        assert_eq!(refused, Outcome::Refused { index: None, why });
+        assert_eq!(outcome(u32::MAX).await, Outcome::Refused { index: None, why });
     }
 }

@@ -48,11 +48,7 @@ impl Durability {
                 )
             })?;
         }
-        // Nodes that are gone count: what they held was safe until they went, as everything that
-        // was acknowledged before is.
-        let (low, high) = ((id, NodeId(0), Incarnation(0)), (id + 1, NodeId(0), Incarnation(0)));
-        let others = self.held.range(low..high).map(|(_, node, _)| *node);
-        let holders: BTreeSet<NodeId> = others.chain(assignment.in_sync()).collect();
+        let holders: BTreeSet<NodeId> = self.holders(id).chain(assignment.in_sync()).collect();
         let count = holders.len();
         // A second acknowledgement promises no more than the first.
         let again = self.settled.contains(&id);
@@ -61,6 +57,28 @@ impl Durability {
         })?;
         self.settled.insert(id);
         Ok(())
+    }
+
+    /// Nodes that have a tick or had it. Those that are gone count: what they held was safe until
+    /// they went, as everything that was acknowledged before is.
+    fn holders(&self, id: u64) -> impl Iterator<Item = NodeId> {
+        let (low, high) = ((id, NodeId(0), Incarnation(0)), (id + 1, NodeId(0), Incarnation(0)));
+        self.held.range(low..high).map(|(_, node, _)| *node)
+    }
+
+    /// A node came to own a partition, and takes these ticks for settled.
+    pub fn taken_for_settled(
+        &self,
+        mut ids: impl Iterator<Item = u64>,
+        partition: PartitionId,
+        by: &Placement,
+    ) -> Verdict {
+        let count = |id: u64| self.holders(id).collect::<BTreeSet<_>>().len();
+        let short = ids.find(|id| count(*id) < usize::from(by.copies));
+        ensure(Oracle::Durability, short.is_none(), || {
+            let (tick, count) = short.map(|id| (name(id), count(id))).unwrap_or_default();
+            format!("{tick} of {partition} is taken for settled with {count} copies")
+        })
     }
 
     /// Whatever is readable is as it was sent, and nothing acknowledged is missing.

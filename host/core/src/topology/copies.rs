@@ -297,8 +297,10 @@ impl Placement {
                 let from = (&candidates.0[..], &candidates.1);
                 self.replenish(partition, &mut new, from, &mut shares, &mut tally);
             }
-            let same = (new.copies, new.filling) == (old.copies, old.filling);
-            if !same || change.what == What::Renew {
+            // A copy that was dropped may be wanted again at once: its owner fills it anew when the
+            // epoch says that this was decided.
+            let decides = matches!(change.what, What::Renew | What::Drop(_));
+            if decides || (new.copies, new.filling) != (old.copies, old.filling) {
                 new.epoch = epoch;
             }
             self.assignments[partition] = new;

@@ -199,6 +199,10 @@ fn a_replica_that_is_behind_is_dropped_and_filled_again() {
         [Event::Dropped { node: b, partitions: 1 }, Event::Filling { node: b, partitions: 1 }];
     assert_eq!(events, again);
     assert_eq!(held(&log, 3), [a.0]);
+    // Dropped while it was filled, it is wanted again, and its owner has to see that.
+    let before = log.epoch(3);
+    assert_eq!(log.ok(&change(&log, a, 3, What::Drop(b))), again);
+    assert!(log.epoch(3) > before);
 }
 
 #[test]

@@ -30,6 +30,10 @@ pub(super) struct Lane<T: Transport> {
     /// By the shard's index: the producer that the lane knows by it.
     producers: Vec<ProducerId>,
     acknowledged: u64,
+    /// Every lane's replica has acknowledged all that was written before this index was reached.
+    safe: u64,
+    /// Where the lane stood when the present checkpoint began.
+    checkpoint: u64,
     /// Something was written that the present batch waits for.
     touched: bool,
 }
@@ -67,28 +71,51 @@ impl<T: Transport> Lane<T> {
             bound: Vec::new(),
             producers: Vec::new(),
             acknowledged: 0,
+            safe: 0,
+            checkpoint: 0,
             touched: false,
         }
     }
 
     /// How it stands, for a failed test's story.
     pub fn story(&self) -> String {
-        let (head, acknowledged, room) = (self.link.head(), self.acknowledged, self.link.room());
+        let (head, acknowledged, room) = (self.link.head(), self.acknowledged, self.room());
         let (number, to) = (self.number, self.to.node);
         let filler = &self.filler;
         format!("{number} to {to}: head {head}, {acknowledged}, room {room}, {filler:?}")
     }
 
+    /// Free slots, as far as the lane may run ahead of what is settled: one turn, for that is what
+    /// its replica goes by when it is promoted (see [`super::fill::Recent`]).
+    #[inline]
+    fn room(&self) -> u64 {
+        if Defect::LanesOutOfStep.planted() {
+            return self.link.room();
+        }
+        self.link.room().min(self.safe + self.link.capacity() - self.link.head())
+    }
+
     /// Whether there is room for one more tick, and for what may have to be said before it.
     #[inline]
     pub fn has_room(&self) -> bool {
-        self.link.room() >= SLOTS_PER_TICK
+        self.room() >= SLOTS_PER_TICK
+    }
+
+    /// Whether its replica has acknowledged what was written when the checkpoint began.
+    pub fn is_past_checkpoint(&self) -> bool {
+        self.acknowledged >= self.checkpoint
+    }
+
+    /// All lanes are past their checkpoints: the next one begins.
+    pub fn next_checkpoint(&mut self) {
+        self.safe = self.checkpoint;
+        self.checkpoint = self.head();
     }
 
     /// Slots that may be filled with earlier ticks: half of the lane stays for new ones, unless
     /// there are none.
     pub fn fill_room(&self) -> u64 {
-        let (room, capacity) = (self.link.room(), self.link.capacity());
+        let (room, capacity) = (self.room(), self.link.capacity());
         if room == capacity { room.saturating_sub(2) } else { room.saturating_sub(capacity / 2) }
     }
 
@@ -126,10 +153,19 @@ impl<T: Transport> Lane<T> {
         self.touched = true;
     }
 
-    /// Says from where on a partition that was just opened may have what is not settled.
+    /// Says from where on a partition that is open may have what is not settled.
     pub fn tell_floor(&mut self, partition: PartitionId, floor: Option<u64>) {
         if let Some(from) = floor {
             self.push(&Control::Unsettled { partition, from }.slot());
+        }
+    }
+
+    /// Says so whether or not the partition is open at this epoch.
+    pub fn tell_floor_at(&mut self, partition: PartitionId, epoch: Epoch, ledger: &Ledger) {
+        let next = ledger.store.next_sequence(partition).unwrap_or(1);
+        match self.bound.get(partition.0 as usize) == Some(&epoch) {
+            true => self.tell_floor(partition, ledger.floor(partition)),
+            false => self.bind(partition, epoch, next, ledger),
         }
     }
 

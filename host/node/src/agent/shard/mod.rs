@@ -127,6 +127,7 @@ impl<T: Transport> Shard<T> {
     pub fn do_work(&mut self, now: Nanos, wall_ns: u64) -> usize {
         let mut work = self.take_commands();
         work += self.install();
+        work += self.followers.tell(&self.ledger);
         work += drain_sources(&mut self.sources, &mut self.ledger, now);
         work += drain_sources(&mut self.door_sources, &mut self.ledger, now);
         work += drain_inlets(&mut self.peers, &mut self.ledger, &mut self.followers, now);
@@ -177,6 +178,11 @@ impl<T: Transport> Shard<T> {
         self.installed.as_ref().map_or(0, |view| view.index())
     }
 
+    /// From which sequence on a partition that is owned here may have what is not settled.
+    pub fn unsettled(&self, partition: PartitionId) -> Option<u64> {
+        self.ledger.owns(partition).then(|| self.ledger.unsettled(partition))
+    }
+
     fn take_commands(&mut self) -> usize {
         let mut work = 0;
         while let Ok(command) = self.commands.try_recv() {
@@ -196,12 +202,12 @@ impl<T: Transport> Shard<T> {
         let sound = self.ledger.drop_floors(|partition| followers.is_sound(partition));
         self.ledger.install(self.identity, &view);
         self.followers.install(&view, &self.ledger);
+        self.recheck();
         // Replicas that were told of a floor hear that it is gone; who has no room keeps it.
         for partition in sound.into_iter().filter(|partition| self.ledger.owns(*partition)) {
             self.followers.ask(partition, &self.ledger);
         }
         self.followers.publish();
-        self.recheck();
         self.installed = Some(view);
         1
     }
@@ -223,6 +229,8 @@ impl<T: Transport> Shard<T> {
     fn recheck(&mut self) {
         let doubts: BTreeSet<PartitionId> = self.followers.take_doubts();
         doubts.iter().for_each(|partition| self.ledger.doubt(*partition));
+        self.followers.owe(&doubts);
+        self.followers.tell(&self.ledger);
         let ledger = &self.ledger;
         self.peers.iter_mut().for_each(|inlet| inlet.recheck(ledger, &doubts));
         self.doors.iter_mut().for_each(|inlet| inlet.recheck(ledger, &doubts));

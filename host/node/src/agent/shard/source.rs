@@ -187,7 +187,7 @@ impl<X: Transport> Source<X> {
                 let lane = self.from.number;
                 match bound.and_then(|_| ledger.accepted(partition, lane, producer, last)) {
                     Ok(()) => Step::Done,
-                    Err(reason) => self.give_up(partition, reason),
+                    Err(reason) => self.give_up(partition, reason, ledger),
                 }
             }
             Control::Rows { partition, count, digest } => {
@@ -198,20 +198,20 @@ impl<X: Transport> Source<X> {
                     let (left, sum) = (count, 0);
                     self.rows = Some(Announced { partition, left, digest, sum, void });
                 }
-                known.map_or_else(|reason| self.give_up(partition, reason), |()| Step::Done)
+                known.map_or_else(|reason| self.give_up(partition, reason, ledger), |()| Step::Done)
             }
             Control::Unsettled { partition, from } => match self.bound_to(partition, ledger) {
                 Ok(_) => {
                     ledger.note_floor(partition, from);
                     Step::Done
                 }
-                Err(reason) => self.give_up(partition, reason),
+                Err(reason) => self.give_up(partition, reason, ledger),
             },
             Control::Filled { partition, rows } => {
                 let bound = self.bound_to(partition, ledger);
                 match bound.and_then(|_| ledger.end_fill(partition, self.from.number, rows)) {
                     Ok(()) => Step::Done,
-                    Err(reason) => self.give_up(partition, reason),
+                    Err(reason) => self.give_up(partition, reason, ledger),
                 }
             }
         })
@@ -223,15 +223,18 @@ impl<X: Transport> Source<X> {
 
     /// Refuses a record, and all that comes of its partition before it is bound again.
     #[cold]
-    fn give_up(&mut self, partition: PartitionId, reason: Refusal) -> Step {
-        self.unbind(partition, reason);
+    fn give_up(&mut self, partition: PartitionId, reason: Refusal, ledger: &mut Ledger) -> Step {
+        self.unbind(partition, reason, ledger);
         Step::Refuse(reason)
     }
 
     /// Nothing of the partition is taken any more before it is bound again: all of it is refused
     /// for the same reason.
-    fn unbind(&mut self, partition: PartitionId, reason: Refusal) {
+    fn unbind(&mut self, partition: PartitionId, reason: Refusal, ledger: &mut Ledger) {
         if let Some(bound) = self.partitions.get_mut(partition.0 as usize) {
+            if bound.is_ok() {
+                ledger.keep_floor(partition);
+            }
             *bound = Err(reason);
         }
     }
@@ -246,19 +249,19 @@ impl<X: Transport> Source<X> {
         match fence::check(ledger.epoch(partition), epoch) {
             // The owner knows a newer view; ours comes from the log, not from its message.
             Err(Refusal::AheadEpoch) => return Step::Wait,
-            Err(reason) => return self.give_up(partition, reason),
+            Err(reason) => return self.give_up(partition, reason, ledger),
             Ok(()) => {}
         }
         if !matches!(ledger.standing(partition), Standing::Replica | Standing::Filling) {
-            return self.give_up(partition, Refusal::NotOwner);
+            return self.give_up(partition, Refusal::NotOwner, ledger);
         }
         // A copy that is shorter lacks something, and one that is longer has what the owner never
         // had: ticks of an earlier owner that were not acknowledged. Both need a refill.
         if ledger.next_of(partition, self.from.number) != Some(next) {
-            return self.give_up(partition, Refusal::OutOfOrder);
+            return self.give_up(partition, Refusal::OutOfOrder, ledger);
         }
         if let Err(reason) = ledger.is_latest(partition, &self.from) {
-            return self.give_up(partition, reason);
+            return self.give_up(partition, reason, ledger);
         }
         ledger.note_owner(partition, &self.from);
         self.note_bound(partition, Bound { epoch, next });
@@ -284,7 +287,7 @@ impl<X: Transport> Source<X> {
     ) -> Step {
         match fence::check(ledger.epoch(partition), epoch) {
             Err(Refusal::AheadEpoch) => return Step::Wait,
-            Err(reason) => return self.give_up(partition, reason),
+            Err(reason) => return self.give_up(partition, reason, ledger),
             Ok(()) => {}
         }
         let begun = match (ledger.standing(partition), keep) {
@@ -300,7 +303,7 @@ impl<X: Transport> Source<X> {
                 self.note_bound(partition, Bound { epoch, next });
                 Step::Done
             }
-            Err(reason) => self.give_up(partition, reason),
+            Err(reason) => self.give_up(partition, reason, ledger),
         }
     }
 
@@ -317,14 +320,14 @@ impl<X: Transport> Source<X> {
         let partition = ledger.partition_of(slot);
         let bound = match self.bound_to(partition, ledger) {
             Ok(bound) => bound,
-            Err(reason) => return self.give_up(partition, reason),
+            Err(reason) => return self.give_up(partition, reason, ledger),
         };
         if ledger.next_of(partition, self.from.number) != Some(bound.next) {
-            return self.give_up(partition, Refusal::OutOfOrder);
+            return self.give_up(partition, Refusal::OutOfOrder, ledger);
         }
         let (index, low) = slot::producer_of(slot);
         let Some(producer) = self.producer(index) else {
-            return self.give_up(partition, Refusal::UnknownProducer);
+            return self.give_up(partition, Refusal::UnknownProducer, ledger);
         };
         match ledger.append_replica(slot, partition, producer, low) {
             Ok(()) => {
@@ -333,7 +336,7 @@ impl<X: Transport> Source<X> {
                 self.partitions[partition.0 as usize] = Ok(Bound { next, ..bound });
                 Step::Done
             }
-            Err(reason) => self.give_up(partition, reason),
+            Err(reason) => self.give_up(partition, reason, ledger),
         }
     }
 
@@ -356,7 +359,7 @@ impl<X: Transport> Source<X> {
         if let Err(reason) = taken {
             rows.void = true;
             ledger.give_up_fill(partition, lane);
-            self.unbind(partition, reason);
+            self.unbind(partition, reason, ledger);
         }
         if is_last {
             self.rows = None;

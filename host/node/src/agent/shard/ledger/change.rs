@@ -26,6 +26,15 @@ impl Ledger {
         self.told.insert(partition, from);
     }
 
+    /// A copy takes no more of a partition until it is opened again: what it cannot know of as
+    /// settled now, it will not learn of.
+    pub fn keep_floor(&mut self, partition: PartitionId) {
+        if let Some(end) = self.store.next_sequence(partition) {
+            let floor = self.inherited(partition, end);
+            self.told.insert(partition, floor);
+        }
+    }
+
     /// From which sequence on a copy that is promoted may have what is not settled. A floor that
     /// lies so far back that a new copy could not let all of it wait is passed over.
     fn inherited(&self, partition: PartitionId, end: u64) -> u64 {
