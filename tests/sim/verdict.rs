@@ -51,8 +51,8 @@ impl World {
         Ok(())
     }
 
-    /// The node has taken up a view: what it takes for settled in the partitions that it came to own
-    /// has to be so.
+    /// The node has taken up a view: what it takes for settled in the partitions that it came to
+    /// own has to be so.
     pub(super) fn check_promoted(&self, node: usize, earlier: u64) -> Verdict {
         let Some(process) = &self.machines[node].process else { return Ok(()) };
         if self.plan.copies == 1 {

@@ -3,9 +3,9 @@
 //! A batch waits for every in-sync replica and for every copy that is being filled, and a partition
 //! takes ticks only while there are as many of them as copies are declared.
 //!
-//! A copy that is promoted takes for settled what its lane brought more than one turn ago. So no lane
-//! runs further ahead than that of what *all* lanes have acknowledged; and where a lane goes whose
-//! replica had not acknowledged everything, the others hear of it before they hear anything else.
+//! A copy that is promoted takes for settled what its lane brought more than one turn ago. So no
+//! lane runs further ahead than that of what *all* lanes have acknowledged; and where a lane goes
+//! whose replica had not acknowledged everything, the others hear of it before anything else.
 //!
 //! What happens when...
 //! * *a replica refuses something, or its lane is gone*: what was not settled of the partition is
