@@ -440,6 +440,28 @@ class client {
   detail::owned<zepto_client, zepto_client_free> handle_;
 };
 
+// Has the library's log lines up to a level brought to a function: from any thread, several at a
+// time, so it should only note, and must not throw. It is let go once there is another or none.
+inline void log(uint32_t level,
+                std::function<void(uint32_t, std::string_view target, std::string_view text)> to) {
+  using function = std::function<void(uint32_t, std::string_view, std::string_view)>;
+  auto user = std::make_unique<function>(std::move(to));
+  zepto_error *why = nullptr;
+  const zepto_status code = zepto_log(
+      level,
+      [](void *u, uint32_t level, zepto_str target, zepto_str text) noexcept {
+        (*static_cast<function *>(u))(level, detail::view(target), detail::view(text));
+      },
+      user.get(), [](void *u) noexcept { delete static_cast<function *>(u); }, &why);
+  detail::check(code, why);
+  user.release();
+}
+inline void log_to_nobody() {
+  zepto_error *why = nullptr;
+  const zepto_status code = zepto_log(0, nullptr, nullptr, nullptr, &why);
+  detail::check(code, why);
+}
+
 // A node in this process; it stops when it is destroyed.
 class node {
  public:
@@ -450,6 +472,22 @@ class node {
     const zepto_status code = zepto_node_open(detail::str(toml), &handle, &why);
     detail::check(code, why);
     return node(handle);
+  }
+  // The same, for a program that calls `poll` all the time.
+  static node open_polled(std::string_view toml) {
+    zepto_node *handle = nullptr;
+    zepto_error *why = nullptr;
+    const zepto_status code = zepto_node_open_polled(detail::str(toml), &handle, &why);
+    detail::check(code, why);
+    return node(handle);
+  }
+  // Does a piece of the node's work; how much there was.
+  uint64_t poll() {
+    uint64_t work = 0;
+    zepto_error *why = nullptr;
+    const zepto_status code = zepto_node_poll(handle_.get(), &work, &why);
+    detail::check(code, why);
+    return work;
   }
   std::string_view address() const && = delete;
   std::string_view address() const & noexcept {

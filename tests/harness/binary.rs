@@ -1,22 +1,31 @@
-//! Which `zepto-host` is tested: the one that cargo put beside the running test, if it is fresh.
+//! Which programs and libraries are tested: those that cargo put beside the running test, if they
+//! are fresh.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The program, built from the sources as they are.
+/// `zepto-host`, built from the sources as they are.
 ///
 /// # Panics
 /// When it is missing or older than a file that it is made of, with the command that builds it.
 pub fn path() -> PathBuf {
+    built("zepto-host", "zepto-host")
+}
+
+/// A file that a package is built to, beside the running test.
+///
+/// # Panics
+/// As for [`path`].
+pub fn built(file: &str, package: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running test");
     // target/PROFILE/deps/test-HASH
     let directory = test.ancestors().nth(2).expect("a target directory");
-    let binary = directory.join("zepto-host");
+    let binary = directory.join(file);
     let profile = match directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => String::new(),
         Some(profile) => format!(" --profile {profile}"),
     };
-    let build = format!("build it first: cargo build -p zepto-host{profile}");
+    let build = format!("build it first: cargo build -p {package}{profile}");
     let built = modified(&binary);
     let built = built.unwrap_or_else(|| panic!("there is no {}; {build}", binary.display()));
     if let Some(newer) = sources(&binary).find(|source| modified(source) > Some(built)) {

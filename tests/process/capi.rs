@@ -1,12 +1,16 @@
 //! C and C++ programs that link libzepto, as their authors build them, against real clusters.
 
+use core::hash::BuildHasher;
+use core::time::Duration;
 use rustix::process::Signal;
 use std::fs;
+use std::hash::RandomState;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use zepto_tests::harness::{
-    Cluster, Ended, LONG, Process, SOON, Watchdog, data, eventually, now, run, skipped, system,
+    Cluster, Ended, LONG, Process, SOON, Watchdog, binary, data, eventually, now, run, skipped,
+    system,
 };
 
 fn top() -> PathBuf {
@@ -17,8 +21,8 @@ fn top() -> PathBuf {
 fn prefix() -> &'static Path {
     static PREFIX: OnceLock<PathBuf> = OnceLock::new();
     PREFIX.get_or_init(|| {
-        let exe = std::env::current_exe().expect("a path");
-        let target = exe.ancestors().nth(2).expect("target/ci");
+        let library = binary::built("libzepto.so", "zepto-capi");
+        let target = library.parent().expect("target/ci");
         let prefix = target.join("capi-prefix");
         let mut command = Command::new(top().join("host/capi/install.sh"));
         command.arg("--prefix").arg(&prefix).arg("--from").arg(target);
@@ -106,10 +110,14 @@ fn the_examples_do_what_they_say_with_every_compiler() {
             "{}",
             watched.stdout
         );
-        let owned = directory.path().join("node").to_string_lossy().into_owned();
-        let node = runs(&built("node.cpp"), &[&owned]);
-        let want = "accepted 100000, acknowledged 100000, last tick there\ncounted 100000\n";
-        assert_eq!(node.stdout, want);
+        let node = built("node.cpp");
+        for more in [&[][..], &["100000", "polled"]] {
+            let owned = tempfile::tempdir().expect("a directory");
+            let owned = owned.path().join("node").to_string_lossy().into_owned();
+            let node = runs(&node, &[&[owned.as_str()], more].concat());
+            let want = "accepted 100000, acknowledged 100000, last tick there\ncounted 100000\n";
+            assert_eq!(node.stdout, want);
+        }
     }
 }
 
@@ -190,9 +198,11 @@ fn cmake_finds_the_package_and_builds_the_examples() {
     let examples = top().join("c-examples");
     run(Command::new("cmake").arg("-S").arg(examples).arg("-B").arg(&build).arg(prefix_path));
     run(Command::new("cmake").arg("--build").arg(&build));
-    let data = directory.path().join("node").to_string_lossy().into_owned();
-    let node = runs(&build.join("node_cpp"), &[&data, "1000"]);
-    assert!(node.stdout.contains("counted 1000"), "{}", node.stdout);
+    for program in ["node_cpp", "node_static"] {
+        let data = directory.path().join(format!("of-{program}")).to_string_lossy().into_owned();
+        let node = runs(&build.join(program), &[&data, "1000"]);
+        assert!(node.stdout.contains("counted 1000"), "{}", node.stdout);
+    }
     // The plugins that it built are plugins.
     for name in ["discovery_plugin_c.so", "discovery_plugin_cpp.so"] {
         let plugin = build.join(name).to_string_lossy().into_owned();
@@ -200,19 +210,77 @@ fn cmake_finds_the_package_and_builds_the_examples() {
     }
 }
 
-#[test]
-fn pkg_config_says_how_to_link() {
+/// What pkg-config says, or nothing where it is not.
+fn pkg_config(arguments: &[&str]) -> Option<Vec<String>> {
     if !system::works("pkg-config", &["--version"]) {
         skipped("the pkg-config file, without pkg-config");
-        return;
+        return None;
     }
     let mut command = Command::new("pkg-config");
-    command.env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig"));
-    let output = command.args(["--cflags", "--libs", "zepto >= 1.0"]).output();
-    let output = output.expect("pkg-config");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && text.contains("-lzepto"), "{text}");
-    assert!(text.contains(&prefix().join("include").display().to_string()), "{text}");
+    command.env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig")).args(arguments);
+    let output = command.arg("zepto >= 1.0").output().expect("pkg-config");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    Some(text.split_whitespace().map(str::to_owned).collect())
+}
+
+#[test]
+fn a_program_is_linked_as_pkg_config_says_with_the_library_beside_it_or_inside() {
+    let _watchdog = Watchdog::new(LONG);
+    for is_static in [false, true] {
+        let more: &[&str] = if is_static { &["--static"] } else { &[] };
+        let Some(flags) = pkg_config(&[&["--cflags", "--libs"], more].concat()) else { return };
+        let directory = tempfile::tempdir().expect("a directory");
+        let program = directory.path().join("abi");
+        let mut command = Command::new("cc");
+        command.args(["-std=c11", "-pthread", "-o"]).arg(&program);
+        command.arg(top().join("host/capi/tests/c/abi.c"));
+        // The linker takes the shared library where it finds both.
+        let inside = |flag: String| if is_static && flag == "-lzepto" { "-l:libzepto.a".into() } else { flag };
+        command.args(flags.into_iter().map(inside));
+        let output = command.output().expect("cc");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut command = Command::new(&program);
+        command.arg(directory.path().join("node"));
+        if !is_static {
+            command.env("LD_LIBRARY_PATH", prefix().join("lib"));
+        }
+        let ended = Process::spawn(command).wait(LONG).code(0);
+        assert!(ended.stdout.contains("all is as the header says"), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn a_watch_shows_who_goes_and_who_comes() {
+    let _watchdog = Watchdog::new(LONG);
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut cluster = Cluster::fast();
+    let watch = build(directory.path(), "cc", "c-examples/watch.c", &[]);
+    let watching = program(&watch, &[&cluster.nodes[0].address, "600"]);
+    let shows = |what: &str| {
+        eventually(&format!("it shows {what:?}"), SOON, || {
+            watching.stdout().contains(what).then_some(())
+        });
+    };
+    shows(" c ACTIVE at ");
+    let old = cluster.take("c");
+    let life = old.address.clone();
+    old.kill();
+    shows(&format!(" c DEAD at {life}"));
+    let new = cluster.node("c");
+    let address = new.address.clone();
+    cluster.nodes.push(new);
+    shows(&format!(" c ACTIVE at {address}"));
+    cluster.take("c").stop(SOON).code(0);
+    shows(&format!(" c DEAD at {address}"));
+    // Every change once, and none before the one that came before it.
+    let text = watching.stdout();
+    let indexes: Vec<u64> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("index ")?.split_once(':')?.0.parse().ok())
+        .collect();
+    assert!(indexes.len() > 3 && indexes.is_sorted_by(|a, b| a < b), "{indexes:?}");
+    watching.signal(Signal::KILL);
 }
 
 /// A program dies at any moment: what it was told is acknowledged is there, and nothing is twice.
@@ -227,9 +295,12 @@ fn a_producer_in_cpp_that_is_killed_loses_nothing_that_was_acknowledged() {
     for round in 0..100u64 {
         let symbol = format!("killed:{round}");
         let sending = program(&killed, &["send", at, &symbol]);
-        // From before its first tick to some thousands of them.
-        let pause = std::time::Duration::from_micros(round.wrapping_mul(7919) % 40_000);
-        eventually("it has begun", SOON, || (!sending.stdout().is_empty()).then_some(()));
+        // From before it has a lane to some thousands of ticks.
+        let pause = Duration::from_micros(RandomState::new().hash_one(round) % 40_000);
+        println!("round {round}: killed after {pause:?}");
+        if round % 4 > 0 {
+            eventually("it has begun", SOON, || (!sending.stdout().is_empty()).then_some(()));
+        }
         let until = now() + pause;
         while now() < until {
             std::hint::spin_loop();

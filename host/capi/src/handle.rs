@@ -153,9 +153,10 @@ thread_local! {
 
 /// Runs the caller's code: what waits for this thread must not be called from it.
 pub(crate) fn callback(call: impl FnOnce()) {
-    IN_CALLBACK.set(true);
+    // One may be within another: what the first one's functions log is told by a second.
+    let outer = IN_CALLBACK.replace(true);
     call();
-    IN_CALLBACK.set(false);
+    IN_CALLBACK.set(outer);
 }
 
 /// Whether this is not the caller's code within a callback.

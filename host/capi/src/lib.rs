@@ -13,6 +13,7 @@ pub mod error;
 mod fork;
 mod handle;
 mod listener;
+pub mod log;
 pub mod members;
 pub mod node;
 mod pipes;

@@ -1,4 +1,5 @@
-//! A node in this process: it owns partitions here, with threads of its own.
+//! A node in this process: it owns partitions here. Its shards have threads of their own, or are
+//! polled by the program.
 
 use crate::client::zepto_client;
 use crate::error::{Failure, zepto_error};
@@ -7,9 +8,9 @@ use crate::pipes;
 use crate::status::*;
 use crate::text::{zepto_str, zepto_text};
 use ::zepto_node::config::Config;
-use ::zepto_node::{Running, StartError, start};
+use ::zepto_node::{Round, Running, StartError, start};
 use core::time::Duration;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, TryLockError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
 use tokio::sync::watch::Receiver;
@@ -17,6 +18,8 @@ use zepto_transport::Shm;
 
 /// Time for the library's threads to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
+/// Pause of a node that stops and has nothing to do.
+const STOPPING_PAUSE: Duration = Duration::from_micros(100);
 
 /// A node. Free it with `zepto_node_free`.
 pub struct zepto_node {
@@ -24,6 +27,8 @@ pub struct zepto_node {
     address: String,
     secret_file: String,
     inside: Arc<Inside>,
+    /// Of its shards, if they are polled.
+    rounds: Option<std::sync::Mutex<Vec<Round>>>,
     runtime: Option<Runtime>,
 }
 
@@ -46,12 +51,40 @@ impl Inside {
 
 /// Starts a node with a configuration as `zepto-host --config FILE` reads it, TOML; it joins the
 /// cluster of its seeds, or founds one. `node_id` and `data_dir` must be in it. It installs no
-/// signal handlers and writes no log. [any thread] [not callback-safe]
+/// signal handlers; its log lines go to `zepto_log`. [any thread] [not callback-safe]
 ///
 /// # Safety
 /// `toml` must be readable, `out` writable, `error` NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zepto_node_open(
+    toml: zepto_str,
+    out: *mut *mut zepto_node,
+    error: *mut *mut zepto_error,
+) -> zepto_status {
+    // SAFETY: the caller's promise.
+    unsafe { open_as(false, toml, out, error) }
+}
+
+/// As `zepto_node_open`, but the threads that append ticks are the program's: it calls
+/// `zepto_node_poll`, all the time. Whoever waits for this node's answers in the thread that polls
+/// waits in vain. [any thread] [not callback-safe]
+///
+/// # Safety
+/// As for `zepto_node_open`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zepto_node_open_polled(
+    toml: zepto_str,
+    out: *mut *mut zepto_node,
+    error: *mut *mut zepto_error,
+) -> zepto_status {
+    // SAFETY: the caller's promise.
+    unsafe { open_as(true, toml, out, error) }
+}
+
+/// # Safety
+/// As for `zepto_node_open`.
+unsafe fn open_as(
+    polled: bool,
     toml: zepto_str,
     out: *mut *mut zepto_node,
     error: *mut *mut zepto_error,
@@ -63,26 +96,26 @@ pub unsafe extern "C" fn zepto_node_open(
         let text = unsafe { toml.read("toml") }?;
         not_in_callback()?;
         // SAFETY: the caller's promise; it is not NULL.
-        unsafe { hand_out(out, open(text)?) };
+        unsafe { hand_out(out, open(text, polled)?) };
         Ok(())
     };
     // SAFETY: the caller's promise.
     unsafe { call(None, error, body) }
 }
 
-fn open(toml: &str) -> Result<zepto_node, Failure> {
+fn open(toml: &str, polled: bool) -> Result<zepto_node, Failure> {
     let mut config = Config::parse(toml).map_err(Failure::invalid)?;
     if config.node_id.is_empty() || config.data_dir.as_os_str().is_empty() {
         return Err(Failure::invalid("node_id and data_dir must be in the configuration"));
     }
-    config.embedded = true;
+    (config.embedded, config.polled) = (true, polled);
     let secret_file = config.secret_file.as_ref();
     let secret_file = secret_file.map_or_else(String::new, |path| path.display().to_string());
     let mut threads = Builder::new_multi_thread();
     threads.thread_name("zepto-node").on_thread_start(pipes::block_in_this_thread);
     let runtime = threads.enable_io().enable_time().build();
     let runtime = runtime.map_err(|error| Failure::new(ZEPTO_E_IO, error))?;
-    let running = match runtime.block_on(start::<Shm>(config)) {
+    let mut running = match runtime.block_on(start::<Shm>(config)) {
         Ok(running) => running,
         Err(error) => {
             runtime.shutdown_background();
@@ -91,10 +124,11 @@ fn open(toml: &str) -> Result<zepto_node, Failure> {
     };
     let (life, address) = (Arc::new(Life::begin()), running.advertised().to_owned());
     let failure = running.failure();
+    let rounds = polled.then(|| std::sync::Mutex::new(running.take_rounds()));
     let running = Mutex::new(Some(running));
     let inside = Arc::new(Inside { running, failed: OnceLock::new() });
     runtime.spawn(watch(failure, Arc::clone(&life), Arc::clone(&inside)));
-    Ok(zepto_node { life, address, secret_file, inside, runtime: Some(runtime) })
+    Ok(zepto_node { life, address, secret_file, inside, rounds, runtime: Some(runtime) })
 }
 
 /// Stops a node that must not go on: it was declared dead while it slept, or its log is gone.
@@ -176,6 +210,33 @@ pub unsafe extern "C" fn zepto_node_client(
     unsafe { of(node, error, body) }
 }
 
+/// Does a bounded piece of the work of a node that was opened to be polled, and returns: takes
+/// ticks, acknowledges, answers. `work`, which may be NULL, gets how much there was; with none, the
+/// thread may do something else, but not for long: a node that is not polled between two heartbeats
+/// sends none, and is declared dead by the others in the end.
+/// [one thread at a time] [not callback-safe]
+///
+/// # Safety
+/// `node` must be of this library, `work` NULL or writable, `error` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zepto_node_poll(
+    node: *mut zepto_node,
+    work: *mut u64,
+    error: *mut *mut zepto_error,
+) -> zepto_status {
+    let body = |node: &zepto_node| {
+        not_in_callback()?;
+        let done = node.poll()?;
+        if !work.is_null() {
+            // SAFETY: the caller's promise.
+            unsafe { work.write(done as u64) };
+        }
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { of(node.cast_const(), error, body) }
+}
+
 /// Stops it: it takes nothing new, tells the cluster, and ends. It gives nothing away before:
 /// drain it for that. [any thread] [not callback-safe]
 ///
@@ -198,9 +259,36 @@ pub unsafe extern "C" fn zepto_node_stop(
 impl zepto_node {
     fn stop(&self) {
         if let Some(runtime) = &self.runtime {
-            runtime.block_on(self.inside.stop());
+            let inside = Arc::clone(&self.inside);
+            let stopping = runtime.spawn(async move { inside.stop().await });
+            // Its shards give away and take until the end.
+            while self.rounds.is_some() && !stopping.is_finished() {
+                if !matches!(self.poll(), Ok(work) if work > 0) {
+                    std::thread::sleep(STOPPING_PAUSE);
+                }
+            }
+            if let Err(error) = runtime.block_on(stopping)
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
         }
         self.life.close();
+    }
+
+    fn poll(&self) -> Result<usize, Failure> {
+        let rounds = self.rounds.as_ref().ok_or_else(|| {
+            let text = "it runs by itself: open it with zepto_node_open_polled to poll it";
+            Failure::new(ZEPTO_E_UNSUPPORTED, text)
+        })?;
+        match rounds.try_lock() {
+            Ok(mut rounds) => Ok(rounds.iter_mut().map(|round| round()).sum()),
+            Err(TryLockError::WouldBlock) => {
+                Err(Failure::new(ZEPTO_E_BAD_STATE, "another thread polls it just now"))
+            }
+            // A round panicked; the handle is broken by it.
+            Err(TryLockError::Poisoned(_)) => Err(Failure::new(ZEPTO_E_PANIC, "it panicked before")),
+        }
     }
 
     fn check(&self) -> Result<(), Failure> {

@@ -68,6 +68,10 @@ pub struct Config {
     /// Whether it is a part of another program, whose signal handlers stay what they are.
     #[serde(skip)]
     pub embedded: bool,
+    /// Whether that program runs the shards, by [`crate::Running::take_rounds`]. A node whose
+    /// shards stand still sends no heartbeats, and is declared dead.
+    #[serde(skip)]
+    pub polled: bool,
     /// Policy plugins, `.wasm` or `.so`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<PluginConfig>,
@@ -155,6 +159,7 @@ impl Default for Config {
             retention: RetentionConfig::default(),
             idle: IdleConfig::default(),
             embedded: false,
+            polled: false,
             plugins: Vec::new(),
         }
     }

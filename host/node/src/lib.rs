@@ -32,5 +32,6 @@ mod wait;
 pub mod wire;
 
 pub use node::{Running, StopReport, start};
+pub use shards::Round;
 pub use start_error::StartError;
 pub use wire::Wire;

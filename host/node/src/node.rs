@@ -15,7 +15,7 @@ use crate::plugins;
 use crate::query::{Coordinator, Owner};
 use crate::replication::Replication;
 use crate::service::{Joined, Service};
-use crate::shards;
+use crate::shards::{self, Round, Started};
 use crate::start_error::StartError;
 use crate::turn::propose_in_turn;
 use crate::voters;
@@ -57,6 +57,7 @@ pub struct Running<T: Wire> {
     server: tokio::task::JoinHandle<DrainReport>,
     life: Life,
     failed: watch::Receiver<Option<String>>,
+    rounds: Vec<Round>,
 }
 
 /// How a node stopped.
@@ -128,9 +129,10 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
             return Err(error);
         }
     };
-    assemble(&config, &service, &entered, bound.udp, &env, rpc.secret, &mut life)?;
+    let rounds = assemble(&config, &service, &entered, bound.udp, &env, rpc.secret, &mut life)?;
     life.spawn(watch_self(Arc::clone(&service), fail));
-    let running = Running { service, address, admin, data_dir, stop_server, server, life, failed };
+    let running =
+        Running { service, address, admin, data_dir, stop_server, server, life, failed, rounds };
     running.activate_first(&entered).await?;
     Ok(running)
 }
@@ -184,6 +186,7 @@ fn serve<T: Wire>(
 }
 
 /// Starts what a member has: shards, door, conductor, and the tasks between them and the log.
+/// Returns the shards' rounds where they are polled.
 fn assemble<T: Wire>(
     config: &Config,
     service: &Arc<Service<T>>,
@@ -192,12 +195,13 @@ fn assemble<T: Wire>(
     env: &Arc<dyn Env>,
     secret: Option<ClusterSecret>,
     life: &mut Life,
-) -> Result<(), StartError> {
+) -> Result<Vec<Round>, StartError> {
     let state = Arc::clone(entered.log.state());
     let (me, incarnation) = (entered.node, service.incarnation);
     let bits = state.view().placement().bits;
     let started = shards::start::<T>(config, bits, me, incarnation, state.views(), env);
-    let (ports, threads) = started.map_err(|e| StartError::system("the shards", e))?;
+    let Started { ports, threads, rounds } =
+        started.map_err(|e| StartError::system("the shards", e))?;
     life.keep_shards(threads);
     let door_name = format!("zepto-{:032x}", random_128());
     let door = T::open_door(&door_name)
@@ -265,7 +269,7 @@ fn assemble<T: Wire>(
     if service.joined.set(joined).is_err() {
         return Err(StartError::Join("joined twice".into()));
     }
-    Ok(())
+    Ok(rounds)
 }
 
 /// A node whose incarnation is declared dead must not go on: it may have been paused for so long
@@ -308,6 +312,12 @@ impl<T: Wire> Running<T> {
     /// What ends the node that nobody asked for, once something does.
     pub fn failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.clone()
+    }
+
+    /// The rounds of its shards, if it is polled: whoever takes them calls them all the time, also
+    /// while it stops.
+    pub fn take_rounds(&mut self) -> Vec<Round> {
+        core::mem::take(&mut self.rounds)
     }
 
     /// Where its admin HTTP listens, if it has one.

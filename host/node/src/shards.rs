@@ -1,6 +1,6 @@
-//! The node's shards: their threads, and how the rest of the node reaches them.
+//! The node's shards: who runs them, and how the rest of the node reaches them.
 
-use crate::agent::idle::{self, Patience};
+use crate::agent::idle::{self, Parking, Patience};
 use crate::agent::shard::{Command, Identity, News, Shard};
 use crate::config::Config;
 use crate::wire::Wire;
@@ -96,6 +96,9 @@ impl<T: Transport> ShardPort<T> {
     }
 }
 
+/// A round of work of one shard; returns how much it did. For one thread at a time.
+pub type Round = Box<dyn FnMut() -> usize + Send>;
+
 /// The running threads.
 pub struct ShardThreads {
     stop: Arc<AtomicBool>,
@@ -103,7 +106,17 @@ pub struct ShardThreads {
     bells: Vec<Arc<Bell>>,
 }
 
-/// Starts the shards' threads.
+/// The shards of a node that has just started.
+pub struct Started<T: Transport> {
+    /// How they are reached.
+    pub ports: Vec<ShardPort<T>>,
+    /// What runs them.
+    pub threads: ShardThreads,
+    /// Their rounds, where the node's program runs them instead.
+    pub rounds: Vec<Round>,
+}
+
+/// Starts the shards, each on a thread of its own unless they are polled.
 ///
 /// # Errors
 /// When the system has no thread or descriptor left, or the memory is too little to begin with.
@@ -114,9 +127,9 @@ pub fn start<T: Wire>(
     incarnation: Incarnation,
     views: &Arc<ArcSwap<View>>,
     env: &Arc<dyn Env>,
-) -> io::Result<(Vec<ShardPort<T>>, ShardThreads)> {
+) -> io::Result<Started<T>> {
     let stop = Arc::new(AtomicBool::new(false));
-    let (mut ports, mut threads) = (Vec::new(), Vec::new());
+    let (mut ports, mut threads, mut rounds) = (Vec::new(), Vec::new(), Vec::<Round>::new());
     for shard in 0..config.shards {
         let identity = Identity { node, incarnation, shard };
         let (store, reader) = open_store(config, bits)?;
@@ -131,7 +144,7 @@ pub fn start<T: Wire>(
             rounds: Arc::default(),
             counters: Arc::new(ArcSwap::from_pointee(ShardCounters::default())),
         };
-        let runner = Runner {
+        let mut runner = Runner {
             agent,
             port: port.clone(),
             env: Arc::clone(env),
@@ -144,12 +157,16 @@ pub fn start<T: Wire>(
             counted: Nanos(0),
             announce,
         };
-        let thread = std::thread::Builder::new().name(format!("zepto-shard-{shard}"));
-        threads.push(thread.spawn(move || runner.run())?);
+        if config.polled {
+            rounds.push(Box::new(move || runner.round()));
+        } else {
+            let thread = std::thread::Builder::new().name(format!("zepto-shard-{shard}"));
+            threads.push(thread.spawn(move || runner.run())?);
+        }
         ports.push(port);
     }
     let bells = ports.iter().map(|port| Arc::clone(&port.bell)).collect();
-    Ok((ports, ShardThreads { stop, threads, bells }))
+    Ok(Started { ports, threads: ShardThreads { stop, threads, bells }, rounds })
 }
 
 fn open_store(config: &Config, bits: u8) -> io::Result<(Store, StoreReader)> {
@@ -178,25 +195,38 @@ struct Runner<T: Transport> {
 }
 
 impl<T: Transport> Runner<T> {
+    /// Works, and tells the rest of the node.
+    fn round(&mut self) -> usize {
+        let Self { agent, port, env, counted, announce, .. } = self;
+        let now = env.now();
+        let work = agent.do_work(now, env.wall_ns());
+        port.rounds.store(port.rounds.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        if let Some(news) = agent.news() {
+            announce.send_replace(Arc::new(news));
+        }
+        if now.since(*counted) >= COUNT_EVERY {
+            *counted = now;
+            port.counters.store(Arc::new(agent.counters()));
+        }
+        work
+    }
+
     fn run(mut self) {
-        let Self { agent, port, env, stop, patience, counted, announce } = &mut self;
-        let ended = idle::run(agent, &port.bell, patience, |agent| {
-            let now = env.now();
-            let work = agent.do_work(now, env.wall_ns());
-            port.rounds.store(port.rounds.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            if let Some(news) = agent.news() {
-                announce.send_replace(Arc::new(news));
-            }
-            if now.since(*counted) >= COUNT_EVERY {
-                *counted = now;
-                port.counters.store(Arc::new(agent.counters()));
-            }
-            (!stop.load(Ordering::Acquire)).then_some(work)
+        let (bell, patience) = (Arc::clone(&self.port.bell), self.patience);
+        let ended = idle::run(&mut self, &bell, &patience, |runner| {
+            let work = runner.round();
+            (!runner.stop.load(Ordering::Acquire)).then_some(work)
         });
         if let Err(error) = ended {
             // Without rounds there are no heartbeats either: the node falls silent and is seen.
             tracing::error!(%error, "a shard's bell failed; the shard stops");
         }
+    }
+}
+
+impl<T: Transport> Parking for Runner<T> {
+    fn set_parked(&mut self, parked: bool) {
+        self.agent.set_parked(parked);
     }
 }
 

@@ -2,10 +2,11 @@
  * sizes of the past and the future, threads, callbacks, forks, handles that are closed.  It has a
  * node of its own.   abi DIRECTORY [cycles N] */
 #define _GNU_SOURCE
-#include "zepto.h"
+#include "layout.h"
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,89 @@ static void open_node(const char *directory) {
   GIVES(ZEPTO_OK, zepto_node_open(str(toml), &node, &error));
   EXPECT(zepto_node_address(node).len > 0);
   GIVES(ZEPTO_OK, zepto_node_client(node, &client, &error));
+}
+
+static atomic_int lines, lines_dropped, lines_refused;
+
+static void line(void *user, uint32_t level, zepto_str target, zepto_str text) {
+  EXPECT(user == &lines && level >= ZEPTO_LOG_ERROR && level <= ZEPTO_LOG_DEBUG);
+  EXPECT(target.len > 0 && text.len > 0);
+  if (zepto_log(0, NULL, NULL, NULL, NULL) == ZEPTO_E_REENTRANT) lines_refused++;
+  lines++;
+}
+
+static void line_dropped(void *user) {
+  EXPECT(user == &lines);
+  lines_dropped++;
+}
+
+static void lines_come_to_a_callback(void) {
+  GIVES(ZEPTO_E_INVALID, zepto_log(0, line, &lines, line_dropped, &error));
+  GIVES(ZEPTO_E_INVALID, zepto_log(5, line, &lines, line_dropped, &error));
+  EXPECT(lines_dropped == 0);
+  GIVES(ZEPTO_OK, zepto_log(ZEPTO_LOG_DEBUG, line, &lines, line_dropped, &error));
+  GIVES(ZEPTO_OK, zepto_log(ZEPTO_LOG_INFO, line, &lines, line_dropped, &error));
+  EXPECT(lines_dropped == 1);
+}
+
+static void lines_come_no_more(void) {
+  EXPECT(lines > 0 && lines_refused == lines);
+  GIVES(ZEPTO_OK, zepto_log(0, NULL, NULL, NULL, &error));
+  /* A call that is under way is waited for by nobody. */
+  for (int i = 0; i < 1000 && lines_dropped < 2; i++) usleep(1000);
+  EXPECT(lines_dropped == 2);
+}
+
+/* Polls a node from a second thread until it is told off. */
+static void *polls_too(void *polled) {
+  for (;;)
+    if (zepto_node_poll(polled, NULL, NULL) == ZEPTO_E_BAD_STATE) return NULL;
+}
+
+static void a_node_is_polled(const char *directory) {
+  char toml[512];
+  zepto_node *polled = NULL;
+  zepto_client *own = NULL;
+  zepto_producer *producer = NULL;
+  zepto_account account = { .struct_size = sizeof account };
+  zepto_tick tick = { .event_time_ns = 1, .kind = ZEPTO_KIND_TRADE, .price = 5, .size = 7 };
+  zepto_producer_options memory = { .struct_size = sizeof memory,
+                                    .durability = ZEPTO_DURABILITY_MEMORY };
+  zepto_status status;
+  uint64_t work = 0, rounds = 0;
+  pthread_t other;
+  snprintf(toml, sizeof toml,
+           "node_id = 'polled'\nlisten = '127.0.0.1:0'\ndata_dir = '%s-polled'\nshards = 2\n"
+           "[cluster]\ncopies = 1\n",
+           directory);
+  GIVES(ZEPTO_E_UNSUPPORTED, zepto_node_poll(node, &work, &error));
+  GIVES(ZEPTO_E_INVALID, zepto_node_poll(NULL, &work, &error));
+  GIVES(ZEPTO_E_INVALID, zepto_node_open_polled(str(toml), NULL, &error));
+  GIVES(ZEPTO_OK, zepto_node_open_polled(str(toml), &polled, &error));
+  GIVES(ZEPTO_OK, zepto_node_client(polled, &own, &error));
+  GIVES(ZEPTO_OK, zepto_producer_open(own, &memory, &producer, &error));
+  GIVES(ZEPTO_OK, zepto_symbol(producer, str("polled"), 5 * SECOND, &tick.symbol, &error));
+  EXPECT(zepto_ingest_wait(producer, &tick, SECOND) == ZEPTO_OK);
+  /* Nobody takes it before it is polled. */
+  EXPECT(zepto_flush(producer, SECOND / 20, &account) == ZEPTO_E_TIMEOUT);
+  EXPECT(account.accepted == 1 && account.acknowledged == 0);
+  while (account.acknowledged == 0) {
+    GIVES(ZEPTO_OK, zepto_node_poll(polled, &work, &error));
+    EXPECT(zepto_poll(producer) == ZEPTO_OK);
+    EXPECT(zepto_account_get(producer, &account) == ZEPTO_OK);
+    rounds++;
+  }
+  EXPECT(rounds > 0 && account.refused == 0);
+  EXPECT(pthread_create(&other, NULL, polls_too, polled) == 0);
+  while (pthread_tryjoin_np(other, NULL) != 0) {
+    status = zepto_node_poll(polled, NULL, NULL);
+    EXPECT(status == ZEPTO_OK || status == ZEPTO_E_BAD_STATE);
+  }
+  zepto_producer_free(producer);
+  EXPECT(zepto_client_free(own) == ZEPTO_OK);
+  GIVES(ZEPTO_OK, zepto_node_stop(polled, &error));
+  GIVES(ZEPTO_E_BAD_STATE, zepto_node_poll(polled, &work, &error));
+  EXPECT(zepto_node_free(polled) == ZEPTO_OK);
 }
 
 static zepto_client_options options_of(zepto_str *seed) {
@@ -583,7 +667,9 @@ int main(int argc, char **argv) {
   signal(SIGUSR1, handler);
   signal(SIGSEGV, handler);
   for (int i = 1; i < 32; i++) sigaction(i, NULL, &before[i]);
+  lines_come_to_a_callback();
   open_node(argv[1]);
+  lines_come_no_more();
   if (argc == 4 && strcmp(argv[2], "cycles") == 0) {
     cycles(strtol(argv[3], NULL, 10));
   } else {
@@ -595,6 +681,7 @@ int main(int argc, char **argv) {
     callbacks_cannot_wait_for_themselves();
     new_ticks_come_to_a_callback();
     a_child_gets_a_status();
+    a_node_is_polled(argv[1]);
   }
   signals_are_the_programs(before);
   EXPECT(zepto_client_free(client) == ZEPTO_OK);

@@ -3,6 +3,7 @@
 // once and in order.
 //   killed send HOST:PORT SYMBOL        until it is killed
 //   killed check HOST:PORT SYMBOL N     that the first N are there, and nothing twice
+#include "layout.h"
 #include "zepto.hpp"
 
 #include <cstdio>
