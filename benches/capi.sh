@@ -9,21 +9,14 @@ cargo build --release --locked -p zepto-host -p zepto-capi
 cargo build --release --locked -p zepto-client --example ingest
 target=${CARGO_TARGET_DIR:-target}/release
 work=$(mktemp -d)
-node=
-trap '[ -z "$node" ] || kill "$node" 2>/dev/null || true; rm -rf "$work"' EXIT
+# shellcheck source=benches/node.sh
+. benches/node.sh
+trap 'stop_node; rm -rf "$work"' EXIT
 host/capi/install.sh --prefix "$work/prefix" --from "$target" >/dev/null
 c++ -std=c++17 -O2 -I"$work/prefix/include" benches/capi/ingest.cpp -o "$work/ingest" \
     -L"$work/prefix/lib" -lzepto -Wl,-rpath,"$work/prefix/lib"
 
-"$target/zepto-host" --node-id a --listen 127.0.0.1:0 --copies 1 --memory 4GiB --data-dir "$work/a" \
-    --announce \
-    >"$work/announced" 2>"$work/log" &
-node=$!
-until [ -s "$work/announced" ]; do
-    kill -0 "$node" || { cat "$work/log" >&2; exit 1; }
-    sleep 0.05
-done
-at=$(jq -r .address "$work/announced")
+start_node "$target/zepto-host" "$work/node" --memory 4GiB
 for turn in $(seq "$turns"); do
     "$target/examples/ingest" "$at" "$rounds" >>"$work/all"
     "$work/ingest" "$at" "$rounds" >>"$work/all"

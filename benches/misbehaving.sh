@@ -7,12 +7,9 @@ set -euo pipefail
 host=$(realpath "$1") ticks=$(realpath "$2") turns=${3:-11}
 here=$(dirname "$(realpath "$0")")
 work=$(mktemp -d)
-node=
-stop() {
-    [ -z "$node" ] || { kill "$node" && wait "$node"; } 2>/dev/null || true
-    node=
-}
-trap 'stop; rm -rf "$work"' EXIT
+# shellcheck source=benches/node.sh
+. "$here/node.sh"
+trap 'stop_node; rm -rf "$work"' EXIT
 
 clang -std=c11 -O2 --target=wasm32 -nostdlib -ffreestanding -mbulk-memory -Wl,--no-entry \
     -I"$here/../include" -o "$work/endless.wasm" "$here/endless.c"
@@ -21,23 +18,15 @@ clang -std=c11 -O2 --target=wasm32 -nostdlib -ffreestanding -mbulk-memory -Wl,--
 turn() {
     local list=$1
     shift
-    "$host" --node-id a --listen 127.0.0.1:0 --copies 1 --data-dir "$work/data" --announce "$@" \
-        >"$work/announced" 2>"$work/log" &
-    node=$!
-    until [ -s "$work/announced" ]; do
-        kill -0 "$node" || { cat "$work/log" >&2; exit 1; }
-        sleep 0.05
-    done
-    local at
-    at=$(jq -r .address "$work/announced")
+    start_node "$host" "$work/node" "$@"
     for _ in 1 2 3; do
         "$host" feed "$ticks" --to "$at" --json | jq .ticks_per_s >>"$work/$list"
     done
     if [ $# -gt 0 ]; then
         "$host" status --at "$at" --json | jq '.plugins[0].faults' >>"$work/$list.faults"
     fi
-    stop
-    rm -rf "$work/data" "$work/announced"
+    stop_node
+    rm -rf "$work/node"
 }
 
 beside() {

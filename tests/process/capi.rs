@@ -49,6 +49,11 @@ fn build(directory: &Path, compiler: &str, source: &str, flags: &[&str]) -> Path
     program
 }
 
+/// A plugin that does nothing by itself.
+fn plugin() -> String {
+    top().join("plugins/migrate-steady/migrate-steady.wasm").display().to_string()
+}
+
 fn program(path: &Path, arguments: &[&str]) -> Process {
     let mut command = Command::new(path);
     command.args(arguments);
@@ -147,7 +152,7 @@ fn the_interface_answers_whatever_is_done_with_it() {
         let directory = tempfile::tempdir().expect("a directory");
         let abi = build(directory.path(), c, "host/capi/tests/c/abi.c", flags);
         let data = directory.path().join("node").to_string_lossy().into_owned();
-        let ended = runs(&abi, &[&data]);
+        let ended = runs(&abi, &[&data, &plugin()]);
         assert!(ended.stdout.contains("all is as the header says"), "{}", ended.stdout);
     }
 }
@@ -241,7 +246,7 @@ fn a_program_is_linked_as_pkg_config_says_with_the_library_beside_it_or_inside()
         let output = command.output().expect("cc");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let mut command = Command::new(&program);
-        command.arg(directory.path().join("node"));
+        command.arg(directory.path().join("node")).arg(plugin());
         if !is_static {
             command.env("LD_LIBRARY_PATH", prefix().join("lib"));
         }

@@ -1,6 +1,8 @@
 /* Everything about the interface that does not need a cluster of several nodes: wrong arguments,
  * sizes of the past and the future, threads, callbacks, forks, handles that are closed.  It has a
- * node of its own.   abi DIRECTORY [cycles N] */
+ * node of its own, with the plugin of a file.
+ *   abi DIRECTORY PLUGIN
+ *   abi DIRECTORY cycles N */
 #define _GNU_SOURCE
 #include "layout.h"
 
@@ -48,11 +50,16 @@ static void gives(zepto_status want, zepto_status got, zepto_error *error, int l
 static zepto_node *node;
 static zepto_client *client;
 
-static void open_node(const char *directory) {
-  char toml[512];
-  snprintf(toml, sizeof toml,
-           "node_id = 'abi'\nlisten = '127.0.0.1:0'\ndata_dir = '%s'\n[cluster]\ncopies = 1\n",
-           directory);
+static void open_node(const char *directory, const char *plugin) {
+  char toml[2048];
+  int length = snprintf(toml, sizeof toml,
+                        "node_id = 'abi'\nlisten = '127.0.0.1:0'\ndata_dir = '%s'\n"
+                        "[cluster]\ncopies = 1\n",
+                        directory);
+  if (plugin != NULL)
+    length += snprintf(toml + length, sizeof toml - (size_t)length,
+                       "[[plugins]]\nname = 'steady'\nfile = '%s'\n", plugin);
+  EXPECT(length < (int)sizeof toml);
   GIVES(ZEPTO_OK, zepto_node_open(str(toml), &node, &error));
   EXPECT(zepto_node_address(node).len > 0);
   GIVES(ZEPTO_OK, zepto_node_client(node, &client, &error));
@@ -103,13 +110,15 @@ static void a_node_is_polled(const char *directory) {
   zepto_account account = { .struct_size = sizeof account };
   zepto_tick tick = { .event_time_ns = 1, .kind = ZEPTO_KIND_TRADE, .price = 5, .size = 7 };
   zepto_producer_options memory = { .struct_size = sizeof memory,
-                                    .durability = ZEPTO_DURABILITY_MEMORY };
+                                    .durability = ZEPTO_DURABILITY_MEMORY,
+                                    .flags = ZEPTO_PRODUCER_TICKETS };
   zepto_status status;
   uint64_t work = 0, rounds = 0;
+  uint32_t reason = 0;
   pthread_t other;
   snprintf(toml, sizeof toml,
            "node_id = 'polled'\nlisten = '127.0.0.1:0'\ndata_dir = '%s-polled'\nshards = 2\n"
-           "[cluster]\ncopies = 1\n",
+           "memory = '16MiB'\n[cluster]\ncopies = 1\n",
            directory);
   GIVES(ZEPTO_E_UNSUPPORTED, zepto_node_poll(node, &work, &error));
   GIVES(ZEPTO_E_INVALID, zepto_node_poll(NULL, &work, &error));
@@ -122,6 +131,7 @@ static void a_node_is_polled(const char *directory) {
   /* Nobody takes it before it is polled. */
   EXPECT(zepto_flush(producer, SECOND / 20, &account) == ZEPTO_E_TIMEOUT);
   EXPECT(account.accepted == 1 && account.acknowledged == 0);
+  EXPECT(zepto_outcome(producer, 1, &reason) == ZEPTO_E_BUSY && reason == 0);
   while (account.acknowledged == 0) {
     GIVES(ZEPTO_OK, zepto_node_poll(polled, &work, &error));
     EXPECT(zepto_poll(producer) == ZEPTO_OK);
@@ -129,6 +139,17 @@ static void a_node_is_polled(const char *directory) {
     rounds++;
   }
   EXPECT(rounds > 0 && account.refused == 0);
+  EXPECT(zepto_outcome(producer, 1, &reason) == ZEPTO_OK && reason == 0);
+  /* Until its memory is full. */
+  while (account.refused == 0) {
+    while (zepto_ingest(producer, &tick) == ZEPTO_OK) continue;
+    GIVES(ZEPTO_OK, zepto_node_poll(polled, NULL, &error));
+    EXPECT(zepto_poll(producer) == ZEPTO_OK);
+    EXPECT(zepto_account_get(producer, &account) == ZEPTO_OK);
+    EXPECT(account.accepted < 1000000);
+  }
+  EXPECT(zepto_outcome(producer, account.acknowledged + 1, &reason) == ZEPTO_E_REFUSED);
+  EXPECT(account.refused_by[reason] > 0 && zepto_refusal_text(reason).len > 0);
   EXPECT(pthread_create(&other, NULL, polls_too, polled) == 0);
   while (pthread_tryjoin_np(other, NULL) != 0) {
     status = zepto_node_poll(polled, NULL, NULL);
@@ -139,6 +160,17 @@ static void a_node_is_polled(const char *directory) {
   GIVES(ZEPTO_OK, zepto_node_stop(polled, &error));
   GIVES(ZEPTO_E_BAD_STATE, zepto_node_poll(polled, &work, &error));
   EXPECT(zepto_node_free(polled) == ZEPTO_OK);
+}
+
+static void a_plugin_is_loaded(const char *plugin) {
+  zepto_str address = zepto_node_address(node);
+  zepto_text *text = NULL;
+  GIVES(ZEPTO_OK, zepto_plugin_load(client, address, str("steady"), str(plugin), 5 * SECOND, &text,
+                                    &error));
+  EXPECT(zepto_text_str(text).len > 0);
+  zepto_text_free(text);
+  GIVES(ZEPTO_E_INVALID, zepto_plugin_load(client, address, str("other"), str(plugin), SECOND, NULL,
+                                           &error));
 }
 
 static zepto_client_options options_of(zepto_str *seed) {
@@ -576,9 +608,16 @@ static void new_ticks_come_to_a_callback(void) {
   EXPECT(zepto_producer_free(producer) == ZEPTO_OK);
 }
 
+static void nothing(void *user, uint64_t index) {
+  (void)user;
+  (void)index;
+}
+
 static void a_child_gets_a_status(void) {
   zepto_producer *producer = producer_of(0);
+  zepto_watch *watch = NULL;
   int status;
+  GIVES(ZEPTO_OK, zepto_watch_open(client, nothing, NULL, NULL, &watch, &error));
   pid_t child = fork();
   EXPECT(child >= 0);
   if (child == 0) {
@@ -590,9 +629,11 @@ static void a_child_gets_a_status(void) {
     if (zepto_node_stop(node, NULL) != ZEPTO_E_BAD_STATE) _exit(4);
     if (zepto_producer_free(producer) != ZEPTO_OK || zepto_client_free(client) != ZEPTO_OK) _exit(5);
     if (zepto_node_free(node) != ZEPTO_OK) _exit(6);
+    if (zepto_watch_free(watch) != ZEPTO_OK) _exit(7);
     _exit(0);
   }
   EXPECT(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  EXPECT(zepto_watch_free(watch) == ZEPTO_OK);
   EXPECT(zepto_producer_free(producer) == ZEPTO_OK);
 }
 
@@ -616,11 +657,6 @@ static long resident_kib(void) {
     if (sscanf(line, "VmRSS: %ld", &kib) == 1) break;
   fclose(status);
   return kib;
-}
-
-static void nothing(void *user, uint64_t index) {
-  (void)user;
-  (void)index;
 }
 
 static void cycles(long count) {
@@ -663,16 +699,18 @@ static void cycles(long count) {
 
 int main(int argc, char **argv) {
   struct sigaction before[32];
-  EXPECT(argc >= 2);
   signal(SIGUSR1, handler);
   signal(SIGSEGV, handler);
   for (int i = 1; i < 32; i++) sigaction(i, NULL, &before[i]);
   lines_come_to_a_callback();
-  open_node(argv[1]);
+  const int is_cycles = argc == 4 && strcmp(argv[2], "cycles") == 0;
+  EXPECT(is_cycles || argc == 3);
+  open_node(argv[1], is_cycles ? NULL : argv[2]);
   lines_come_no_more();
-  if (argc == 4 && strcmp(argv[2], "cycles") == 0) {
+  if (is_cycles) {
     cycles(strtol(argv[3], NULL, 10));
   } else {
+    a_plugin_is_loaded(argv[2]);
     wrong_arguments();
     nothing_is_fine();
     ticks_there_and_back();

@@ -78,26 +78,37 @@ pub enum IngestError {
     Malformed,
 }
 
-/// Where the ticks of a partition go.
+/// No outlet has this index.
 const NO_LANE: u16 = u16::MAX;
+
+/// What every tick of a partition needs.
+#[derive(Clone, Copy)]
+struct Stream {
+    /// Last sequence given out.
+    sequence: u64,
+    /// Index of the name that it is a sequence of.
+    name: u32,
+    /// Index of the outlet, or [`NO_LANE`] while the partition is stopped.
+    lane: u16,
+}
+
+impl Stream {
+    const STOPPED: Self = Self { sequence: 0, name: 0, lane: NO_LANE };
+}
 
 /// The producer.
 pub struct Producer<L: Lanes> {
     /// Under which it sends, by the index that lanes carry. The first is its own id; others follow
     /// from it, for partitions that had to begin anew.
     names: Vec<ProducerId>,
-    /// By partition: index of its name.
-    name_of: Vec<u32>,
     view: Cache<Arc<ArcSwap<View>>, Arc<View>>,
     installed: Arc<View>,
     lanes: L,
     outlets: Vec<Option<Outlet<L::Transport>>>,
     /// By the view's destination: index of its outlet, or [`NO_LANE`].
     outlet_of: Vec<u16>,
-    /// By partition: index of its outlet, or [`NO_LANE`] while it is stopped.
-    lane_of: Vec<u16>,
-    /// By partition: last sequence given out.
-    sequences: Vec<u64>,
+    /// By partition.
+    streams: Vec<Stream>,
     /// Partitions that are stopped, with what waits for them.
     parked: BTreeMap<PartitionId, Parked>,
     parked_count: usize,
@@ -118,14 +129,12 @@ impl<L: Lanes> Producer<L> {
         let installed_destinations = installed.destinations().len();
         Self {
             names: vec![id],
-            name_of: vec![0; partitions],
             view: Cache::new(view),
             installed,
             lanes,
             outlets: Vec::new(),
             outlet_of: vec![NO_LANE; installed_destinations],
-            lane_of: vec![NO_LANE; partitions],
-            sequences: vec![0; partitions],
+            streams: vec![Stream::STOPPED; partitions],
             parked: BTreeMap::new(),
             parked_count: 0,
             postponed: BTreeMap::new(),
@@ -197,13 +206,12 @@ impl<L: Lanes> Producer<L> {
         tick: &T,
         partition: PartitionId,
     ) -> Option<Result<(), IngestError>> {
-        let lane = self.lane_of[partition.0 as usize];
-        let outlet = self.outlets.get_mut(lane as usize)?.as_mut()?;
-        let sequence = &mut self.sequences[partition.0 as usize];
+        let stream = &mut self.streams[partition.0 as usize];
+        let outlet = self.outlets.get_mut(stream.lane as usize)?.as_mut()?;
         let mut slot = tick.as_slot();
-        slot[0] = slot::producer_word(self.name_of[partition.0 as usize], (*sequence + 1) as u32);
+        slot[0] = slot::producer_word(stream.name, (stream.sequence + 1) as u32);
         let Ok(index) = outlet.push(&slot) else { return Some(Err(IngestError::Busy)) };
-        *sequence += 1;
+        stream.sequence += 1;
         self.account.accepted += 1;
         if let Some(tickets) = &mut self.tickets {
             tickets.give(self.account.accepted);
@@ -219,7 +227,7 @@ impl<L: Lanes> Producer<L> {
         tick: &T,
         partition: PartitionId,
     ) -> Result<(), IngestError> {
-        if self.lane_of[partition.0 as usize] != NO_LANE {
+        if self.streams[partition.0 as usize].lane != NO_LANE {
             // The lane was full by the credit last seen.
             self.publish();
             self.poll(self.now);
@@ -294,17 +302,15 @@ impl<L: Lanes> Producer<L> {
     /// Takes up the published view if it is newer.
     fn install(&mut self) -> u64 {
         let view = Arc::clone(self.view.load());
-        if view.index() == self.installed.index() && self.lane_of.len() == view.partitions() {
+        if view.index() == self.installed.index() && self.streams.len() == view.partitions() {
             return 0;
         }
         if Defect::StaleRoute.planted() && self.installed.index() > 0 {
             return 0;
         }
-        if self.lane_of.len() != view.partitions() {
+        if self.streams.len() != view.partitions() {
             // The first real view: nothing was sent by the empty one.
-            self.lane_of = vec![NO_LANE; view.partitions()];
-            self.sequences = vec![0; view.partitions()];
-            self.name_of = vec![0; view.partitions()];
+            self.streams = vec![Stream::STOPPED; view.partitions()];
         }
         self.installed = view;
         for index in 0..self.outlets.len() {
@@ -329,7 +335,7 @@ impl<L: Lanes> Producer<L> {
             found.map_or(NO_LANE, |index| index as u16)
         });
         self.outlet_of = lanes.collect();
-        for partition in (0..self.lane_of.len() as u32).map(PartitionId) {
+        for partition in (0..self.streams.len() as u32).map(PartitionId) {
             self.redirect(partition);
         }
     }
@@ -339,7 +345,7 @@ impl<L: Lanes> Producer<L> {
     fn redirect(&mut self, partition: PartitionId) {
         let destination = self.installed.destination(partition) as usize;
         let lane = self.outlet_of.get(destination).copied().unwrap_or(NO_LANE);
-        let slot = &mut self.lane_of[partition.0 as usize];
+        let slot = &mut self.streams[partition.0 as usize].lane;
         let old = *slot;
         if old != NO_LANE && lane != old {
             // Ticks of it may be on their way to the old owner, which judges them all.

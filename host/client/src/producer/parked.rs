@@ -1,5 +1,6 @@
 //! What waits for a partition that is stopped.
 
+use super::Stream;
 use super::outlet::Outlet;
 use std::collections::VecDeque;
 use zepto_core::defect::Defect;
@@ -79,17 +80,16 @@ impl Parked {
     pub fn send_first<T: Transport>(
         &mut self,
         outlet: &mut Outlet<T>,
-        name: u32,
-        sequence: &mut u64,
+        stream: &mut Stream,
     ) -> usize {
         let mut sent = 0;
         while let Some(tick) = self.fresh.front() {
             let mut tick = *tick;
-            tick.slot[0] = slot::producer_word(name, (*sequence + 1) as u32);
+            tick.slot[0] = slot::producer_word(stream.name, (stream.sequence + 1) as u32);
             if outlet.push_waiting(&tick).is_err() {
                 break;
             }
-            *sequence += 1;
+            stream.sequence += 1;
             self.fresh.pop_front();
             sent += 1;
         }

@@ -1,6 +1,6 @@
 //! Sends on what waits for a partition's next owner: in order, and each number for one tick only.
 
-use super::{Lanes, NO_LANE, Producer};
+use super::{Lanes, NO_LANE, Producer, Stream};
 use zepto_core::hash::mix;
 use zepto_core::limits::PRODUCERS_PER_LANE_MAX;
 use zepto_core::{PartitionId, ProducerId, Refusal};
@@ -60,13 +60,13 @@ impl<L: Lanes> Producer<L> {
         if parked.rewind.is_some() {
             parked.until = Some((lane, outlet.head()));
         } else if parked.sent.is_empty() {
-            sent += parked.send_first(outlet, self.name_of[slot], &mut self.sequences[slot]);
+            sent += parked.send_first(outlet, &mut self.streams[slot]);
         }
         self.parked_count -= sent;
         parked.begun = if sent > 0 { Some(lane) } else { parked.begun };
         if parked.is_empty() {
             self.parked.remove(&partition);
-            self.lane_of[slot] = lane;
+            self.streams[slot].lane = lane;
         }
         (dropped + sent) as u64
     }
@@ -91,12 +91,12 @@ impl<L: Lanes> Producer<L> {
             return dropped;
         }
         parked.rewind = None;
-        self.sequences[slot] = rewind;
+        self.streams[slot].sequence = rewind;
         if core::mem::take(&mut parked.anew) && self.names.len() < NAMES_MAX {
             let number = self.names.len() as u64;
-            self.name_of[slot] = self.names.len() as u32;
+            let name = self.names.len() as u32;
             self.names.push(ProducerId(mix(self.names[0].0 ^ mix(number))));
-            self.sequences[slot] = 0;
+            self.streams[slot] = Stream { sequence: 0, name, ..self.streams[slot] };
         }
         dropped
     }

@@ -44,7 +44,7 @@ impl<L: Lanes> Producer<L> {
         let Verdict { index, tick, reason } = verdict;
         let (table, symbol) = slot::series_of(&tick.slot);
         let partition = self.installed.route(table, symbol).partition;
-        self.lane_of[partition.0 as usize] = NO_LANE;
+        self.streams[partition.0 as usize].lane = NO_LANE;
         if self.postponed.get(&partition).is_some_and(|first| index >= *first) {
             // It comes along with the first of them. An owner may refuse an earlier one later.
             return;
@@ -61,7 +61,7 @@ impl<L: Lanes> Producer<L> {
             tickets.refuse(tick.ticket, reason);
         }
         // The ones behind it are refused as a gap, so its number is free again once they are.
-        let last = self.sequences[partition.0 as usize];
+        let last = self.streams[partition.0 as usize].sequence;
         let low = slot::producer_of(&tick.slot).1;
         let number = last.wrapping_sub(u64::from((last as u32).wrapping_sub(low)));
         // An owner that knows nothing of this producer expects it to begin with one.
@@ -132,10 +132,8 @@ impl<L: Lanes> Producer<L> {
             self.parked_count += ticks.len();
             self.parked.entry(partition).or_default().put_back(ticks);
         }
-        for partition in (0..self.lane_of.len() as u32).map(PartitionId) {
-            if self.lane_of[partition.0 as usize] == index as u16 {
-                self.lane_of[partition.0 as usize] = NO_LANE;
-            }
+        for stream in self.streams.iter_mut().filter(|stream| stream.lane == index as u16) {
+            stream.lane = NO_LANE;
         }
         for parked in self.parked.values_mut() {
             let ours = parked.until.is_some_and(|(lane, _)| lane == index as u16);
