@@ -4,6 +4,8 @@
  *   [any thread]         from any, at the same time too;
  *   [owner's thread]     from the one thread that owns the producer: the first that uses it, until
  *                        it calls zepto_producer_detach.  Others get ZEPTO_E_BAD_STATE;
+ *   [one thread at a time]  from any, but not from two at the same time: the second gets
+ *                        ZEPTO_E_BAD_STATE;
  *   [callback-safe]      from within a callback of the library's too; what is not gives
  *                        ZEPTO_E_REENTRANT there.
  * A status is 0 or negative.  Where there is a zepto_error **, it may be NULL; after a failure it
@@ -131,6 +133,18 @@
 
 // It left, or was not heard for too long.
 #define ZEPTO_MEMBER_DEAD 4
+
+// Something is lost or cannot go on.
+#define ZEPTO_LOG_ERROR 1
+
+// Somebody should look.
+#define ZEPTO_LOG_WARN 2
+
+// Members come and go, partitions move.
+#define ZEPTO_LOG_INFO 3
+
+// For whoever looks for a cause.
+#define ZEPTO_LOG_DEBUG 4
 
 // Bars, in order; only those of intervals with ticks. Free it with `zepto_bars_free`.
 typedef struct zepto_bars zepto_bars;
@@ -407,6 +421,14 @@ typedef struct ArrowArray {
 } ArrowArray;
 
 #endif  // ARROW_C_DATA_INTERFACE
+
+// Called with one line: its level, the part of the library that it is from, and its text; both
+// are the library's, during the call. It must not throw. Functions that are not [callback-safe]
+// refuse to be called from it, and what the others log meanwhile is dropped.
+typedef void (*zepto_log_fn)(void *user,
+                             uint32_t level,
+                             struct zepto_str target,
+                             struct zepto_str text);
 
 #ifdef __cplusplus
 extern "C" {
@@ -866,9 +888,25 @@ zepto_status zepto_ticks_to_arrow(const struct zepto_ticks *ticks,
                                   struct ArrowSchema *schema,
                                   struct ArrowArray *array);
 
+// Has the log lines of everything in this library brought to `log`, from `ZEPTO_LOG_ERROR` to
+// `level`; with NULL to nobody, as it is from the start. `log` is called from any thread that is
+// in the library, several at a time, and holds that one up: it should only note. `user_drop`,
+// which may be NULL, is called after the last call, once there is another function or none. On
+// failure nothing changes, and it is not called. [any thread] [not callback-safe]
+//
+// It requires:
+// `log` must be NULL or callable with `user` from several threads at the same time, `error` NULL
+// or writable.
+ZEPTO_API
+zepto_status zepto_log(uint32_t level,
+                       zepto_log_fn log,
+                       void *user,
+                       zepto_drop_fn user_drop,
+                       struct zepto_error **error);
+
 // Starts a node with a configuration as `zepto-host --config FILE` reads it, TOML; it joins the
 // cluster of its seeds, or founds one. `node_id` and `data_dir` must be in it. It installs no
-// signal handlers and writes no log. [any thread] [not callback-safe]
+// signal handlers; its log lines go to `zepto_log`. [any thread] [not callback-safe]
 //
 // It requires:
 // `toml` must be readable, `out` writable, `error` NULL or writable.
@@ -876,6 +914,17 @@ ZEPTO_API
 zepto_status zepto_node_open(struct zepto_str toml,
                              struct zepto_node **out,
                              struct zepto_error **error);
+
+// As `zepto_node_open`, but the threads that append ticks are the program's: it calls
+// `zepto_node_poll`, all the time. Whoever waits for this node's answers in the thread that polls
+// waits in vain. [any thread] [not callback-safe]
+//
+// It requires:
+// As for `zepto_node_open`.
+ZEPTO_API
+zepto_status zepto_node_open_polled(struct zepto_str toml,
+                                    struct zepto_node **out,
+                                    struct zepto_error **error);
 
 // Where it is reached, `host:port`, as long as it is not freed; nothing of NULL.
 // [any thread] [callback-safe]
@@ -900,6 +949,19 @@ ZEPTO_API
 zepto_status zepto_node_client(const struct zepto_node *node,
                                struct zepto_client **out,
                                struct zepto_error **error);
+
+// Does a bounded piece of the work of a node that was opened to be polled, and returns: takes
+// ticks, acknowledges, answers. `work`, which may be NULL, gets how much there was; with none, the
+// thread may do something else, but not for long: a node that is not polled between two heartbeats
+// sends none, and is declared dead by the others in the end.
+// [one thread at a time] [not callback-safe]
+//
+// It requires:
+// `node` must be of this library, `work` NULL or writable, `error` NULL or writable.
+ZEPTO_API
+zepto_status zepto_node_poll(struct zepto_node *node,
+                             uint64_t *work,
+                             struct zepto_error **error);
 
 // Stops it: it takes nothing new, tells the cluster, and ends. It gives nothing away before:
 // drain it for that. [any thread] [not callback-safe]

@@ -3,7 +3,7 @@
 //! Invariant: whatever is started is ended, by id, also when a test panics or is killed: nodes end
 //! with the pipe to their standard input. Lacks everything that is not visible from outside.
 
-mod binary;
+pub mod binary;
 pub mod cluster;
 pub mod data;
 pub mod feeder;

@@ -241,7 +241,9 @@ fn a_program_is_linked_as_pkg_config_says_with_the_library_beside_it_or_inside()
         command.args(["-std=c11", "-pthread", "-o"]).arg(&program);
         command.arg(top().join("host/capi/tests/c/abi.c"));
         // The linker takes the shared library where it finds both.
-        let inside = |flag: String| if is_static && flag == "-lzepto" { "-l:libzepto.a".into() } else { flag };
+        let inside = |flag: String| {
+            if is_static && flag == "-lzepto" { "-l:libzepto.a".into() } else { flag }
+        };
         command.args(flags.into_iter().map(inside));
         let output = command.output().expect("cc");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -221,7 +221,8 @@ impl Plan {
         let late = matches!(focus, Focus::Views | Focus::Mixed);
         let heal_ns = rng.within(20 * MS, 60 * MS);
         let mut plan = Self {
-            bits: 1 + rng.below(2) as u8,
+            // Every owner has partitions with a copy that lags, and others without.
+            bits: if focus == Focus::Laggards { 4 } else { 1 + rng.below(2) as u8 },
             copies,
             nodes,
             producers,
@@ -281,6 +282,12 @@ impl Plan {
         }
         let down_ns = rng.log_within(MS, 20 * MS);
         self.faults.push((at, Fault::CrashNode { node: owner, down_ns }));
+        // A survivor that slept takes much at once.
+        let node = 1 + rng.below(self.nodes.into()) as u32;
+        let nap = Fault::PauseNode { node, for_ns: rng.log_within(100 * US, 5 * MS) };
+        if node != owner && rng.chance(500_000) {
+            self.faults.push((at.saturating_sub(rng.below(5 * MS)), nap));
+        }
         for producer in 0..self.producers.len() {
             self.faults.push((at + rng.log_within(MS, 10 * MS), Fault::Reconnect { producer }));
         }

@@ -32,9 +32,8 @@ pub const ZEPTO_LOG_DEBUG: u32 = 4;
 /// Called with one line: its level, the part of the library that it is from, and its text; both
 /// are the library's, during the call. It must not throw. Functions that are not [callback-safe]
 /// refuse to be called from it, and what the others log meanwhile is dropped.
-pub type zepto_log_fn = Option<
-    unsafe extern "C" fn(user: *mut c_void, level: u32, target: zepto_str, text: zepto_str),
->;
+pub type zepto_log_fn =
+    Option<unsafe extern "C" fn(user: *mut c_void, level: u32, target: zepto_str, text: zepto_str)>;
 
 type Line = unsafe extern "C" fn(*mut c_void, u32, zepto_str, zepto_str);
 

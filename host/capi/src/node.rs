@@ -14,12 +14,13 @@ use std::sync::{Arc, OnceLock, TryLockError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
 use tokio::sync::watch::Receiver;
+use tokio::time::timeout;
 use zepto_transport::Shm;
 
 /// Time for the library's threads to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
 /// Pause of a node that stops and has nothing to do.
-const STOPPING_PAUSE: Duration = Duration::from_micros(100);
+const STOPPING_PAUSE: Duration = Duration::from_millis(1);
 
 /// A node. Free it with `zepto_node_free`.
 pub struct zepto_node {
@@ -115,7 +116,7 @@ fn open(toml: &str, polled: bool) -> Result<zepto_node, Failure> {
     threads.thread_name("zepto-node").on_thread_start(pipes::block_in_this_thread);
     let runtime = threads.enable_io().enable_time().build();
     let runtime = runtime.map_err(|error| Failure::new(ZEPTO_E_IO, error))?;
-    let mut running = match runtime.block_on(start::<Shm>(config)) {
+    let running = match runtime.block_on(start::<Shm>(config)) {
         Ok(running) => running,
         Err(error) => {
             runtime.shutdown_background();
@@ -260,14 +261,17 @@ impl zepto_node {
     fn stop(&self) {
         if let Some(runtime) = &self.runtime {
             let inside = Arc::clone(&self.inside);
-            let stopping = runtime.spawn(async move { inside.stop().await });
-            // Its shards give away and take until the end.
-            while self.rounds.is_some() && !stopping.is_finished() {
-                if !matches!(self.poll(), Ok(work) if work > 0) {
-                    std::thread::sleep(STOPPING_PAUSE);
+            let mut stopping = runtime.spawn(async move { inside.stop().await });
+            let ended = loop {
+                // Its shards give away and take until the end.
+                let is_idle = !matches!(self.poll(), Ok(work) if work > 0);
+                let pause = if is_idle { STOPPING_PAUSE } else { Duration::ZERO };
+                let waited = runtime.block_on(async { timeout(pause, &mut stopping).await });
+                if let Ok(ended) = waited {
+                    break ended;
                 }
-            }
-            if let Err(error) = runtime.block_on(stopping)
+            };
+            if let Err(error) = ended
                 && error.is_panic()
             {
                 std::panic::resume_unwind(error.into_panic());
@@ -287,7 +291,9 @@ impl zepto_node {
                 Err(Failure::new(ZEPTO_E_BAD_STATE, "another thread polls it just now"))
             }
             // A round panicked; the handle is broken by it.
-            Err(TryLockError::Poisoned(_)) => Err(Failure::new(ZEPTO_E_PANIC, "it panicked before")),
+            Err(TryLockError::Poisoned(_)) => {
+                Err(Failure::new(ZEPTO_E_PANIC, "it panicked before"))
+            }
         }
     }
 

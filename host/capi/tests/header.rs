@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "version",
     "status",
     "text",
@@ -21,6 +21,7 @@ const SOURCES: [&str; 15] = [
     "ticks",
     "subscription",
     "arrow",
+    "log",
     "node",
 ];
 

@@ -44,8 +44,6 @@ pub enum Defect {
     AdmittedWithoutDoubt,
     /// A lane runs further ahead of the others than its replica takes for possible.
     LanesOutOfStep,
-    /// A copy does not hear that its partition came to be in doubt.
-    DoubtsUntold,
 }
 
 impl Defect {
@@ -70,7 +68,6 @@ impl Defect {
         Self::AcknowledgedIsSettled,
         Self::AdmittedWithoutDoubt,
         Self::LanesOutOfStep,
-        Self::DoubtsUntold,
     ];
 
     /// Whether this defect is switched on in this thread.

@@ -26,6 +26,9 @@ pub const MOVES_MAX: usize = 1024;
 /// Ticks that one lane brings to copies which are being filled, and that wait there until what came
 /// before them has arrived: the unsettled ones first, at most two turns of a lane, then new ones.
 pub const FILL_WAITING_MAX: usize = 1 << 18;
+/// Of them, those of one partition that may not be settled; with more of them, a copy does not
+/// count before it is full.
+pub const FILL_RECENT_MAX: u64 = FILL_WAITING_MAX as u64 / 2;
 /// Time until a copy is begun again that had no room for its ticks; it doubles each time.
 pub const FILL_AGAIN_MS: u64 = 1;
 /// Longest time until such a copy is begun again.

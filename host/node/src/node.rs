@@ -25,8 +25,8 @@ use core::convert::Infallible;
 use core::fmt;
 use core::time::Duration;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use zepto_client::host;
@@ -57,7 +57,7 @@ pub struct Running<T: Wire> {
     server: tokio::task::JoinHandle<DrainReport>,
     life: Life,
     failed: watch::Receiver<Option<String>>,
-    rounds: Vec<Round>,
+    rounds: Mutex<Vec<Round>>,
 }
 
 /// How a node stopped.
@@ -131,6 +131,7 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
     };
     let rounds = assemble(&config, &service, &entered, bound.udp, &env, rpc.secret, &mut life)?;
     life.spawn(watch_self(Arc::clone(&service), fail));
+    let rounds = Mutex::new(rounds);
     let running =
         Running { service, address, admin, data_dir, stop_server, server, life, failed, rounds };
     running.activate_first(&entered).await?;
@@ -316,8 +317,8 @@ impl<T: Wire> Running<T> {
 
     /// The rounds of its shards, if it is polled: whoever takes them calls them all the time, also
     /// while it stops.
-    pub fn take_rounds(&mut self) -> Vec<Round> {
-        core::mem::take(&mut self.rounds)
+    pub fn take_rounds(&self) -> Vec<Round> {
+        core::mem::take(&mut *self.rounds.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Where its admin HTTP listens, if it has one.

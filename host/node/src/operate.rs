@@ -6,13 +6,15 @@ use crate::link::Log;
 use crate::service::refused;
 use crate::turn::propose_in_turn;
 use core::time::Duration;
-use tokio::time::Instant;
 use zepto_client::message::{Operation, Response};
 use zepto_control::{Command, ControlLog, Outcome};
 use zepto_core::hash::partition_of;
 use zepto_core::topology::{Member, MemberState, Placement};
 use zepto_core::{PartitionId, Refusal};
 use zepto_rpc::Failure;
+
+/// Time to have a peer of the log forgotten.
+const FORGET_WITHIN: Duration = Duration::from_secs(2);
 
 /// Carries an operation out, at any node.
 pub(crate) async fn operate(
@@ -23,24 +25,18 @@ pub(crate) async fn operate(
     // What the operator has just been shown is here too.
     let barrier = log.read_barrier(deadline).await;
     barrier.map_err(|error| refused(Refusal::NoLeader, &error.to_string()))?;
-    let until = Instant::now() + deadline;
     // Owners propose all the time while copies move; a person's word waits for its turn.
     let outcome =
         propose_in_turn(log, deadline, |placement| command_of(log, placement, &operation));
     let outcome = outcome.await?;
-    answer(log, &operation, outcome, until.saturating_duration_since(Instant::now())).await
+    answer(log, &operation, outcome).await
 }
 
-async fn answer(
-    log: &Log,
-    operation: &Operation,
-    outcome: Outcome,
-    deadline: Duration,
-) -> Result<Response, Failure> {
+async fn answer(log: &Log, operation: &Operation, outcome: Outcome) -> Result<Response, Failure> {
     match outcome {
         Outcome::Committed { index } => {
             if let Operation::Remove { node } = operation {
-                forget(log, node, deadline).await;
+                forget(log, node).await;
             }
             Ok(Response::Operated { index })
         }
@@ -134,9 +130,9 @@ fn check_drain(placement: &Placement, member: &Member) -> Result<(), Failure> {
 
 /// Who is no member any more follows the log no more either. Its file may be gone for good, so a
 /// failure is no reason to fail.
-async fn forget(log: &Log, name: &str, deadline: Duration) {
+async fn forget(log: &Log, name: &str) {
     for (peer, _) in log.peers().into_iter().filter(|(peer, _)| peer.name == name) {
-        match log.forget(peer.id, deadline).await {
+        match log.forget(peer.id, FORGET_WITHIN).await {
             Outcome::Committed { .. } => {}
             Outcome::Refused { why, .. } => tracing::info!(name, %why, "still a peer of the log"),
             Outcome::Unknown(why) => tracing::info!(name, why, "perhaps still a peer of the log"),

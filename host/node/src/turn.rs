@@ -24,7 +24,7 @@ pub(crate) async fn propose_in_turn<E>(
         let left = until.saturating_duration_since(Instant::now());
         let command = command(log.state().view().placement())?;
         match log.propose(command, left).await {
-            Outcome::Refused { why: Reason::InFlight(_), .. } if left > AGAIN_AFTER => {
+            Outcome::Refused { why: Reason::InFlight(_), .. } if left > 2 * AGAIN_AFTER => {
                 sleep(AGAIN_AFTER).await;
             }
             outcome => return Ok(outcome),

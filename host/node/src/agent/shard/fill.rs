@@ -103,9 +103,9 @@ impl Fills {
 
 /// From where on a replica's ticks may not be settled yet.
 ///
-/// An owner keeps every tick in a slot of each replica's lane until that replica has acknowledged
-/// it, so what a lane brought more than one turn ago is settled. Each partition remembers where it
-/// stood at the beginning of the lane's present turn and of the one before.
+/// No lane of an owner runs more than one turn ahead of what is settled, unless it brings the
+/// floors first (see [`super::doubts`]), so what it brought before is settled. Each partition
+/// remembers where it stood at the beginning of the lane's present turn and of the one before.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     partitions: Vec<Turns>,

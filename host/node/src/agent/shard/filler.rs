@@ -7,7 +7,9 @@ use super::ledger::Ledger;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use zepto_core::defect::Defect;
-use zepto_core::limits::{FILL_AGAIN_MS, FILL_AGAIN_MS_MAX, FILL_BATCH, FILL_WAITING_MAX};
+use zepto_core::limits::{
+    FILL_AGAIN_MS, FILL_AGAIN_MS_MAX, FILL_BATCH, FILL_RECENT_MAX, FILL_WAITING_MAX,
+};
 use zepto_core::slot::{self, Control, Slot};
 use zepto_core::time::Nanos;
 use zepto_core::{Epoch, PartitionId, Refusal};
@@ -65,6 +67,8 @@ struct Job {
     /// The slot that began it.
     begun: u64,
     stage: Stage,
+    /// It counts only when it is full: more may not be settled than can wait at the replica.
+    late: bool,
     /// Producers whose last sequences are still to be told.
     producers: Vec<u32>,
     rows: u64,
@@ -126,7 +130,7 @@ impl Filler {
         let from = match (self.wanted.remove(&partition), reason) {
             // Another part of a story that was told already.
             (Some(wanted), _) => wanted.from,
-            (None, Refusal::Overloaded) => {
+            (None, Refusal::Overloaded | Refusal::LimitReached) => {
                 let failures = self.failures.entry(partition).or_default();
                 let wait_ms = (FILL_AGAIN_MS << (*failures).min(31)).min(FILL_AGAIN_MS_MAX);
                 *failures = failures.saturating_add(1);
@@ -164,7 +168,11 @@ impl Filler {
     /// nothing does.
     pub fn counts(&self, partition: PartitionId) -> bool {
         let job = self.jobs.get(&partition);
-        let sent = job.is_none_or(|job| !matches!(job.stage, Stage::Unsettled(..)));
+        let sent = job.is_none_or(|job| match job.stage {
+            Stage::Unsettled(..) => false,
+            Stage::Earlier(_) | Stage::Sent(_) => !job.late,
+            Stage::Full => true,
+        });
         sent && !self.wanted.contains_key(&partition)
     }
 
@@ -251,13 +259,21 @@ impl<T: Transport> Lane<T> {
         let Some((&partition, &Wanted { need, .. })) = self.filler.wanted.iter().find(due) else {
             return false;
         };
-        let (epoch, unsettled) = (ledger.epoch(partition), ledger.unsettled(partition));
-        let earlier = if need.keeps() { 0..0 } else { 0..unsettled };
+        let epoch = ledger.epoch(partition);
         let copy = |range| ledger.store.copy_partition(partition, range);
-        let next = ledger.store.next_sequence(partition);
-        let recent = next.and_then(|next| copy(unsettled..next));
-        let (Some(next), Some(recent), Some(earlier)) = (next, recent, copy(earlier)) else {
+        let Some(next) = ledger.store.next_sequence(partition) else {
             // The budget had no room for the partition: there is nothing to copy.
+            self.filler.wanted.remove(&partition);
+            return true;
+        };
+        let floor = ledger.unsettled(partition);
+        // A new copy of more than may wait there counts only when it has everything.
+        let unsettled = match need.keeps() {
+            true => floor,
+            false => floor.max(next.saturating_sub(FILL_RECENT_MAX)),
+        };
+        let earlier = if need.keeps() { 0..0 } else { 0..unsettled };
+        let (Some(recent), Some(earlier)) = (copy(unsettled..next), copy(earlier)) else {
             self.filler.wanted.remove(&partition);
             return true;
         };
@@ -268,11 +284,12 @@ impl<T: Transport> Lane<T> {
         let begun = self.head();
         let keep = need.keeps();
         self.push(&Control::BeginFill { partition, epoch, next, unsettled, keep }.slot());
-        self.tell_floor(partition, ledger.floor(partition));
+        self.push_floor(partition, ledger.floor(partition));
         self.note_bound(partition, epoch);
         let producers = ledger.producers.known_in(partition).collect();
         let stage = Stage::Unsettled(recent, earlier);
-        let job = Job { need, begun, stage, producers, rows: 0, waiting: 0 };
+        let late = unsettled > floor;
+        let job = Job { need, begun, stage, late, producers, rows: 0, waiting: 0 };
         self.filler.jobs.insert(partition, job);
         self.settle_stage(partition);
         changed.push(partition);
@@ -293,12 +310,13 @@ impl<T: Transport> Lane<T> {
         let Some(partition) = next.map(|(partition, _)| *partition) else { return false };
         let (epoch, next) =
             (ledger.epoch(partition), ledger.store.next_sequence(partition).unwrap_or(1));
+        let before = self.head();
         // A newer epoch may have come since it was begun.
         self.bind(partition, epoch, next, ledger);
         self.tell_producers(partition, ledger);
         let room = self.fill_room();
         if room < 3 {
-            return true;
+            return self.head() > before;
         }
         let mut rows: Vec<Slot> = Vec::new();
         let max = FILL_BATCH.min(room as usize - 2);
@@ -330,7 +348,7 @@ impl<T: Transport> Lane<T> {
         if self.settle_stage(partition) {
             changed.push(partition);
         }
-        true
+        self.head() > before
     }
 
     /// Tells what producers had got stored, as far as there is room: with what they have by now,

@@ -3,10 +3,6 @@
 //! A batch waits for every in-sync replica and for every copy that is being filled, and a partition
 //! takes ticks only while there are as many of them as copies are declared.
 //!
-//! A copy that is promoted takes for settled what its lane brought more than one turn ago. So no
-//! lane runs further ahead than that of what *all* lanes have acknowledged; and where a lane goes
-//! whose replica had not acknowledged everything, the others hear of it before anything else.
-//!
 //! What happens when...
 //! * *a replica refuses something, or its lane is gone*: what was not settled of the partition is
 //!   refused to its producers, who send it again; the copy is repaired meanwhile. Most often the
@@ -34,9 +30,9 @@ use zepto_transport::Transport;
 
 /// The lanes to this shard's replicas.
 pub(super) struct Followers<T: Transport> {
-    lanes: Vec<Lane<T>>,
+    pub(super) lanes: Vec<Lane<T>>,
     /// By partition.
-    routes: Vec<Route>,
+    pub(super) routes: Vec<Route>,
     view: Option<Arc<View>>,
     me: Identity,
     /// Where replicas are, in sync or not.
@@ -46,9 +42,7 @@ pub(super) struct Followers<T: Transport> {
     /// Copies that were said to be full at an epoch: while it lasts, they may come to be in sync.
     full: BTreeMap<(PartitionId, NodeId), Epoch>,
     /// Partitions of which nothing that is not settled may settle without being sent again.
-    doubts: BTreeSet<PartitionId>,
-    /// Partitions whose other copies have yet to hear that they came to be in doubt.
-    untold: BTreeSet<PartitionId>,
+    pub(super) doubts: BTreeSet<PartitionId>,
     next_number: u32,
     /// Declared copies.
     copies: usize,
@@ -67,7 +61,6 @@ impl<T: Transport> Followers<T> {
             behind: BTreeMap::new(),
             full: BTreeMap::new(),
             doubts: BTreeSet::new(),
-            untold: BTreeSet::new(),
             next_number: 0,
             copies: 1,
             changed: false,
@@ -167,42 +160,6 @@ impl<T: Transport> Followers<T> {
         self.rebuild(ledger);
     }
 
-    /// Partitions that came to be in doubt since the last call.
-    pub fn take_doubts(&mut self) -> BTreeSet<PartitionId> {
-        core::mem::take(&mut self.doubts)
-    }
-
-    /// The copies of these have to hear from where on they may have what is not settled. Until they
-    /// have, nothing else is written to any lane.
-    pub fn owe(&mut self, doubts: &BTreeSet<PartitionId>) {
-        if !Defect::DoubtsUntold.planted() {
-            self.untold.extend(doubts);
-        }
-    }
-
-    /// Tells them, as far as there is room; returns how many partitions are done.
-    pub fn tell(&mut self, ledger: &Ledger) -> usize {
-        let mut told = 0;
-        while let Some(&partition) = self.untold.first() {
-            let end = ledger.store.next_sequence(partition).unwrap_or(1);
-            let open = ledger.owns(partition) && ledger.unsettled(partition) < end;
-            let route = if open { *self.route(partition) } else { Route::NONE };
-            if !route.lanes().iter().all(|lane| self.lanes[usize::from(*lane)].has_room()) {
-                break;
-            }
-            for lane in route.lanes() {
-                let lane = &mut self.lanes[usize::from(*lane)];
-                lane.tell_floor_at(partition, ledger.epoch(partition), ledger);
-            }
-            self.untold.remove(&partition);
-            told += 1;
-        }
-        if told > 0 {
-            self.publish();
-        }
-        told
-    }
-
     /// Replicas that have no lane yet.
     pub fn missing(&self) -> impl Iterator<Item = (Destination, Incarnation)> + '_ {
         let has = |to: &Destination| self.lanes.iter().any(|lane| lane.to == *to);
@@ -246,6 +203,7 @@ impl<T: Transport> Followers<T> {
         let count = self.view.as_ref().map_or(0, |view| view.partitions());
         self.routes.clear();
         self.routes.resize(count, Route::NONE);
+        self.lanes.iter_mut().for_each(|lane| lane.reserve_for(count));
         for partition in (0..count as u32).map(PartitionId) {
             self.refresh(partition, ledger);
         }
@@ -297,7 +255,7 @@ impl<T: Transport> Followers<T> {
     }
 
     #[inline]
-    fn route(&self, partition: PartitionId) -> &Route {
+    pub(super) fn route(&self, partition: PartitionId) -> &Route {
         self.routes.get(partition.0 as usize).unwrap_or(&Route::NONE)
     }
 
@@ -320,11 +278,10 @@ impl<T: Transport> Followers<T> {
     #[inline]
     pub fn has_room(&self, partition: PartitionId) -> bool {
         let mut lanes = self.route(partition).lanes().iter();
-        self.untold.is_empty()
-            && lanes.all(|lane| {
-                let lane = &self.lanes[usize::from(*lane)];
-                lane.has_room() && lane.filler.has_room()
-            })
+        lanes.all(|lane| {
+            let lane = &self.lanes[usize::from(*lane)];
+            lane.has_room() && lane.filler.has_room()
+        })
     }
 
     /// Writes an appended tick to every replica's lane. The caller has checked the room.
@@ -374,7 +331,7 @@ impl<T: Transport> Followers<T> {
         let route = *self.route(partition);
         let places = route.in_sync_lanes();
         let has_room = |lane: &u16| self.lanes[usize::from(*lane)].has_room();
-        if !route.whole || !self.untold.is_empty() || !places.iter().all(has_room) {
+        if !route.whole || !places.iter().all(has_room) {
             return None;
         }
         let epoch = ledger.epoch(partition);
@@ -421,9 +378,6 @@ impl<T: Transport> Followers<T> {
 
     /// Sends what copies miss; returns how many slots.
     pub fn fill(&mut self, ledger: &mut Ledger, now: Nanos) -> usize {
-        if !self.untold.is_empty() {
-            return 0;
-        }
         let mut changed = Vec::new();
         let sent = self.lanes.iter_mut().map(|lane| lane.fill(ledger, now, &mut changed)).sum();
         // New ticks go to copies that were begun, and are taken once enough of them count.
@@ -451,9 +405,7 @@ impl<T: Transport> Followers<T> {
             over.into_iter().for_each(|lane| self.lose(lane, ledger));
             self.rebuild(ledger);
         }
-        if self.lanes.iter().all(Lane::is_past_checkpoint) {
-            self.lanes.iter_mut().for_each(Lane::next_checkpoint);
-        }
+        self.keep_abreast(ledger);
         !self.doubts.is_empty()
     }
 

@@ -6,6 +6,7 @@
 
 use super::filler::Filler;
 use super::ledger::Ledger;
+use std::collections::BTreeSet;
 use zepto_client::producer::{Link, Opened, Ring};
 use zepto_core::defect::Defect;
 use zepto_core::slot::{self, Control, Slot};
@@ -30,10 +31,15 @@ pub(super) struct Lane<T: Transport> {
     /// By the shard's index: the producer that the lane knows by it.
     producers: Vec<ProducerId>,
     acknowledged: u64,
-    /// Every lane's replica has acknowledged all that was written before this index was reached.
+    /// What was written before this index is acknowledged in every lane, or its replica was told
+    /// the floor.
     safe: u64,
     /// Where the lane stood when the present checkpoint began.
     checkpoint: u64,
+    /// Slots that are kept for floors.
+    reserve: u64,
+    /// Partitions whose floor the replica has yet to be told, before anything else.
+    pub untold: BTreeSet<PartitionId>,
     /// Something was written that the present batch waits for.
     touched: bool,
 }
@@ -73,6 +79,8 @@ impl<T: Transport> Lane<T> {
             acknowledged: 0,
             safe: 0,
             checkpoint: 0,
+            reserve: 0,
+            untold: BTreeSet::new(),
             touched: false,
         }
     }
@@ -85,20 +93,35 @@ impl<T: Transport> Lane<T> {
         format!("{number} to {to}: head {head}, {acknowledged}, room {room}, {filler:?}")
     }
 
-    /// Free slots, as far as the lane may run ahead of what is settled: one turn, for that is what
-    /// its replica goes by when it is promoted (see [`super::fill::Recent`]).
+    /// Slots that a floor may need: a bind record, and itself.
+    pub const SLOTS_PER_FLOOR: u64 = 2;
+
+    /// Free slots, as far as the lane may run ahead of what is settled (see [`super::doubts`]).
     #[inline]
     fn room(&self) -> u64 {
         if Defect::LanesOutOfStep.planted() {
             return self.link.room();
         }
-        self.link.room().min(self.safe + self.link.capacity() - self.link.head())
+        let limit = self.safe + self.link.capacity() - self.reserve;
+        self.link.room().min(limit.saturating_sub(self.link.head()))
+    }
+
+    /// Free slots for floors. Where more of them come at once than were kept for, they are told
+    /// late rather than never.
+    pub fn telling_room(&self) -> u64 {
+        self.link.room()
+    }
+
+    /// Keeps slots for the floors of so many partitions, but not too much of a small lane.
+    pub fn reserve_for(&mut self, partitions: usize) {
+        let slots = partitions as u64 * Self::SLOTS_PER_FLOOR;
+        self.reserve = slots.min(self.link.capacity() / 4);
     }
 
     /// Whether there is room for one more tick, and for what may have to be said before it.
     #[inline]
     pub fn has_room(&self) -> bool {
-        self.room() >= SLOTS_PER_TICK
+        self.room() >= SLOTS_PER_TICK && self.untold.is_empty()
     }
 
     /// Whether its replica has acknowledged what was written when the checkpoint began.
@@ -108,15 +131,30 @@ impl<T: Transport> Lane<T> {
 
     /// All lanes are past their checkpoints: the next one begins.
     pub fn next_checkpoint(&mut self) {
-        self.safe = self.checkpoint;
+        self.safe = self.safe.max(self.checkpoint);
         self.checkpoint = self.head();
+    }
+
+    /// Whether it has run half a turn ahead.
+    pub fn is_ahead(&self) -> bool {
+        self.head() - self.safe > self.link.capacity() / 2 && !Defect::LanesOutOfStep.planted()
+    }
+
+    /// Its replica was told the floors of all that was written before this index.
+    pub fn stands_at(&mut self, index: u64) {
+        self.safe = self.safe.max(index);
     }
 
     /// Slots that may be filled with earlier ticks: half of the lane stays for new ones, unless
     /// there are none.
     pub fn fill_room(&self) -> u64 {
-        let (room, capacity) = (self.room(), self.link.capacity());
-        if room == capacity { room.saturating_sub(2) } else { room.saturating_sub(capacity / 2) }
+        let (free, capacity) = (self.link.room(), self.link.capacity());
+        let part = if free == capacity {
+            free.saturating_sub(2)
+        } else {
+            free.saturating_sub(capacity / 2)
+        };
+        if self.untold.is_empty() { part.min(self.room()) } else { 0 }
     }
 
     /// What its replica has acknowledged.
@@ -148,25 +186,27 @@ impl<T: Transport> Lane<T> {
         floor: Option<u64>,
     ) {
         self.push(&Control::BindPartition { partition, epoch, next }.slot());
-        self.tell_floor(partition, floor);
+        self.push_floor(partition, floor);
         self.note_bound(partition, epoch);
         self.touched = true;
     }
 
-    /// Says from where on a partition that is open may have what is not settled.
-    pub fn tell_floor(&mut self, partition: PartitionId, floor: Option<u64>) {
+    /// Says what the floor of a partition is that a record before has opened, if it has one.
+    pub fn push_floor(&mut self, partition: PartitionId, floor: Option<u64>) {
         if let Some(from) = floor {
             self.push(&Control::Unsettled { partition, from }.slot());
         }
     }
 
-    /// Says so whether or not the partition is open at this epoch.
-    pub fn tell_floor_at(&mut self, partition: PartitionId, epoch: Epoch, ledger: &Ledger) {
-        let next = ledger.store.next_sequence(partition).unwrap_or(1);
-        match self.bound.get(partition.0 as usize) == Some(&epoch) {
-            true => self.tell_floor(partition, ledger.floor(partition)),
-            false => self.bind(partition, epoch, next, ledger),
+    /// Says from where on a partition that is open may have what is not settled.
+    pub fn tell_floor(&mut self, partition: PartitionId, ledger: &Ledger) {
+        let epoch = ledger.epoch(partition);
+        if self.bound.get(partition.0 as usize) != Some(&epoch) {
+            let next = ledger.store.next_sequence(partition).unwrap_or(1);
+            self.push(&Control::BindPartition { partition, epoch, next }.slot());
+            self.note_bound(partition, epoch);
         }
+        self.push_floor(partition, Some(ledger.unsettled(partition)));
     }
 
     /// Notes a bind that another record made.

@@ -22,6 +22,7 @@
 //!   them, and a refused partition is fenced here until the view explains it.
 
 mod command;
+mod doubts;
 mod fill;
 mod filler;
 mod followers;
@@ -56,6 +57,8 @@ use zepto_transport::{Heap, Transport};
 
 /// Time between two rounds of retention.
 const EXPIRE_EVERY: Duration = Duration::from_millis(100);
+/// Time between two looks whether floors are still needed.
+const FLOORS_EVERY: Duration = Duration::from_millis(10);
 
 /// Which shard of which node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +98,7 @@ pub struct Shard<T: Transport> {
     rounds: Rounds,
     commands: Commands<Command<T>>,
     expired: Nanos,
+    floors_seen: Nanos,
 }
 
 impl<T: Transport> Shard<T> {
@@ -119,6 +123,7 @@ impl<T: Transport> Shard<T> {
             rounds: Rounds::default(),
             commands,
             expired: Nanos(0),
+            floors_seen: Nanos(0),
         }
     }
 
@@ -198,16 +203,9 @@ impl<T: Transport> Shard<T> {
         if self.installed.as_ref().is_some_and(|installed| installed.index() == view.index()) {
             return 0;
         }
-        let followers = &self.followers;
-        let sound = self.ledger.drop_floors(|partition| followers.is_sound(partition));
         self.ledger.install(self.identity, &view);
         self.followers.install(&view, &self.ledger);
         self.recheck();
-        // Replicas that were told of a floor hear that it is gone; who has no room keeps it.
-        for partition in sound.into_iter().filter(|partition| self.ledger.owns(*partition)) {
-            self.followers.ask(partition, &self.ledger);
-        }
-        self.followers.publish();
         self.installed = Some(view);
         1
     }
@@ -218,6 +216,13 @@ impl<T: Transport> Shard<T> {
         if self.followers.poll(&mut self.ledger, now) {
             self.recheck();
             work += 1;
+        }
+        if now.since(self.floors_seen) >= FLOORS_EVERY {
+            self.floors_seen = now;
+            // Replicas that were told of a floor hear that it is gone.
+            let followers = &self.followers;
+            let sound = self.ledger.drop_floors(|partition| followers.is_sound(partition));
+            self.followers.owe(&sound);
         }
         let (ledger, followers) = (&mut self.ledger, &self.followers);
         let peers = self.peers.iter_mut().map(|inlet| inlet.settle(ledger, followers));

@@ -108,7 +108,9 @@ impl<X: Transport> Source<X> {
         }
         let first = self.lane.consumed();
         self.turn_at(first, ledger);
-        let end = first + available.min(LANE_BATCH as u64);
+        // Never across a turn: everything of a batch is noted as of the same one.
+        let turn_ends = (first / self.lane.capacity() + 1) * self.lane.capacity();
+        let end = (first + available.min(LANE_BATCH as u64)).min(turn_ends);
         let mut at = first;
         while at < end {
             if at + LOOK_AHEAD < end {

@@ -4,8 +4,9 @@
 use super::super::Identity;
 use super::super::standing::Standing;
 use super::Ledger;
+use std::collections::BTreeSet;
 use zepto_core::defect::Defect;
-use zepto_core::limits::FILL_WAITING_MAX;
+use zepto_core::limits::FILL_RECENT_MAX;
 use zepto_core::view::View;
 use zepto_core::{Epoch, PartitionId};
 
@@ -40,14 +41,17 @@ impl Ledger {
     fn inherited(&self, partition: PartitionId, end: u64) -> u64 {
         let recent = self.recent.unsettled(partition, end);
         let told = self.told.get(&partition).copied();
-        let told = told.filter(|from| end.saturating_sub(*from) <= FILL_WAITING_MAX as u64 / 2);
+        let told = told.filter(|from| end.saturating_sub(*from) <= FILL_RECENT_MAX);
         told.map_or(recent, |from| recent.min(from))
     }
 
     /// Forgets the floors of partitions all of whose copies are known to have everything.
     /// Returns which.
-    pub fn drop_floors(&mut self, is_sound: impl Fn(PartitionId) -> bool) -> Vec<PartitionId> {
-        let sound: Vec<PartitionId> =
+    pub fn drop_floors(&mut self, is_sound: impl Fn(PartitionId) -> bool) -> BTreeSet<PartitionId> {
+        if self.floors.is_empty() {
+            return BTreeSet::new();
+        }
+        let sound: BTreeSet<PartitionId> =
             self.floors.keys().copied().filter(|partition| is_sound(*partition)).collect();
         self.floors.retain(|partition, _| !sound.contains(partition));
         sound

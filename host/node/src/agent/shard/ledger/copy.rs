@@ -75,9 +75,9 @@ impl Ledger {
         if outdated { Err(Refusal::StaleEpoch) } else { Ok(()) }
     }
 
-    /// The copy is a part of what this owner has.
+    /// The copy is a part of what this owner has. What was told of its floor stands until the owner
+    /// tells another one.
     pub fn note_owner(&mut self, partition: PartitionId, lane: &Origin) {
-        self.told.remove(&partition);
         self.owners.insert(partition, *lane);
     }
 
