@@ -2,8 +2,8 @@
 //! made of this file's modules by cbindgen; `include/zepto.hpp` is C++ over that.
 //!
 //! Architecture invariant: no logic. A function checks its arguments, converts, calls, converts
-//! back. Nothing unwinds into C, no signal handler is installed, nothing global is changed; after a
-//! fork the child gets a status from every function.
+//! back. Nothing unwinds into C, no signal handler is installed, nothing of the program's is
+//! changed; after a fork the child gets a status from every function.
 #![allow(non_camel_case_types, reason = "names that C programs see")]
 
 pub mod account;
