@@ -25,8 +25,8 @@ int32_t zp_plugin_event_v1(int64_t handle, const void *message, uint32_t len) ZP
     case ZP_EV_START:
     case ZP_EV_DISC_RESYNC:
       zp_nodes_begin(&nodes, buffer, sizeof buffer, ++revision, 2);
-      zp_nodes_add(&nodes, zp_text_of("a"), zp_text_of("10.0.0.1"), 9000);
-      zp_nodes_add(&nodes, zp_text_of("b"), zp_text_of("10.0.0.2"), 9000);
+      zp_nodes_add(&nodes, zp_text_of("a"), zp_text_of("127.0.0.1"), 9000);
+      zp_nodes_add(&nodes, zp_text_of("b"), zp_text_of("127.0.0.1"), 9001);
       return zp_nodes_emit(&nodes, ctx);
     default: return ZP_E_UNSUPPORTED;
   }

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use zepto_tests::harness::{
-    Cluster, Host, LONG, SOON, Watchdog, cluster, data, eventually, run, skipped,
+    Cluster, Host, LONG, SOON, Watchdog, cluster, data, eventually, run, skipped, system,
 };
 
 /// A migration strategy that sets a timer when it starts and never returns from it.
@@ -121,6 +122,51 @@ fn nodes_that_start_at_once_and_know_each_other_by_discovery_found_one_cluster()
     let back = Host::start("n0", &directory.path().join("n0"), &[], &more);
     cluster::wait_balanced(&back, 3);
     assert_eq!(back.status()["cluster"], nodes[0].status()["cluster"]);
+}
+
+/// Builds a native plugin as plugins/README.md says.
+fn native(directory: &Path, compiler: &str, source: &str) -> Option<String> {
+    if !system::works(compiler, &["--version"]) {
+        skipped(&format!("native plugins by {compiler}, which is not here"));
+        return None;
+    }
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+    let file = directory.join(format!("{source}-{}.so", compiler.replace('+', "p")));
+    let mut command = Command::new(compiler);
+    command.args(["-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]);
+    command.arg(if source.ends_with(".cpp") { "-std=c++17" } else { "-std=c11" });
+    command.arg("-I").arg(top.join("include")).arg("-Wl,-z,nodelete").arg("-o").arg(&file);
+    let output = command.arg(top.join("c-examples").join(source)).output().expect("a compiler");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(file.display().to_string())
+}
+
+#[test]
+fn the_examples_in_c_and_cpp_are_discovery_of_real_nodes() {
+    let _watchdog = Watchdog::new(LONG);
+    let directory = tempfile::tempdir().expect("a directory");
+    for (c, cpp) in [("cc", "c++"), ("clang", "clang++")] {
+        let Some(list) = native(directory.path(), cpp, "discovery_plugin.cpp") else { continue };
+        let Some(two) = native(directory.path(), c, "discovery_plugin.c") else { continue };
+        let ports = free_ports::<2>();
+        let all = ports.iter().enumerate().map(|(i, port)| format!("n{i}=127.0.0.1:{port}"));
+        let config = format!("list={}", json!(all.collect::<Vec<_>>().join(" ")));
+        let own = format!("list={list}");
+        let arguments = |_| {
+            let of_cluster = ["--expect", "2", "--copies", "1", "--allow-native"];
+            let of_plugin = ["--plugin", own.as_str(), "--plugin-config", config.as_str()];
+            of_cluster.iter().chain(&of_plugin).map(|argument| (*argument).to_owned()).collect()
+        };
+        let nodes = form(&directory.path().join(cpp), &ports, arguments);
+        assert!(nodes.iter().all(|node| plugin(node)["nodes"] == 1), "itself apart");
+        // The other one always says the same two, and they are not there.
+        let two = format!("two={two}");
+        let more = ["--profile", "fast", "--allow-native", "--plugin", two.as_str()];
+        let third = directory.path().join(c);
+        let third = Host::start("third", &third, &[nodes[0].address.as_str()], &more);
+        eventually("it knows two", SOON, || (plugin(&third)["nodes"] == 2).then_some(()));
+        assert_eq!(plugin(&third)["state"], "running");
+    }
 }
 
 #[test]
