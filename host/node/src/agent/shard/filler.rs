@@ -50,6 +50,8 @@ pub(super) struct Filler {
     failures: BTreeMap<PartitionId, u32>,
     /// Ticks that wait at the replica until their copy is full.
     waiting: usize,
+    /// Ticks that will wait there once they are sent.
+    expected: usize,
 }
 
 #[derive(Debug)]
@@ -74,6 +76,8 @@ struct Job {
     rows: u64,
     /// Of them, and of the new ticks, those that wait at the replica.
     waiting: usize,
+    /// Rows that will wait there once they are sent.
+    expected: usize,
 }
 
 #[derive(Debug)]
@@ -144,6 +148,7 @@ impl Filler {
     fn drop_job(&mut self, partition: PartitionId) {
         if let Some(job) = self.jobs.remove(&partition) {
             self.waiting -= job.waiting;
+            self.expected -= job.expected;
         }
     }
 
@@ -205,8 +210,9 @@ impl Filler {
         }
     }
 
-    /// Looks how far the replica is; whether a copy became full.
-    pub fn acknowledge(&mut self, acknowledged: u64) -> bool {
+    /// Looks how far the replica is; whether a copy became full. Those that count only from then on
+    /// are added to `counts`.
+    pub fn acknowledge(&mut self, acknowledged: u64, counts: &mut Vec<PartitionId>) -> bool {
         let mut changed = false;
         let (waiting, failures) = (&mut self.waiting, &mut self.failures);
         self.jobs.retain(|partition, job| {
@@ -218,6 +224,7 @@ impl Filler {
                     job.need = Need::Fill;
                 }
                 changed |= job.need == Need::Fill;
+                counts.extend(job.late.then_some(*partition));
             }
             job.need != Need::Repair || !matches!(job.stage, Stage::Full)
         });
@@ -250,7 +257,7 @@ impl<T: Transport> Lane<T> {
 
     /// Begins with one more copy, if there is room for what has to be said; whether it did.
     fn begin_next(&mut self, ledger: &Ledger, now: Nanos, changed: &mut Vec<PartitionId>) -> bool {
-        if self.filler.waiting > FILL_WAITING_MAX / 4 {
+        if self.filler.waiting + self.filler.expected > FILL_WAITING_MAX / 4 {
             return false;
         }
         let due = |(partition, wanted): &(&PartitionId, &Wanted)| {
@@ -289,7 +296,10 @@ impl<T: Transport> Lane<T> {
         let producers = ledger.producers.known_in(partition).collect();
         let stage = Stage::Unsettled(recent, earlier);
         let late = unsettled > floor;
-        let job = Job { need, begun, stage, late, producers, rows: 0, waiting: 0 };
+        // What a repair sends waits only where it was missed.
+        let expected = if need.keeps() { 0 } else { (next - unsettled) as usize };
+        self.filler.expected += expected;
+        let job = Job { need, begun, stage, late, producers, rows: 0, waiting: 0, expected };
         self.filler.jobs.insert(partition, job);
         self.settle_stage(partition);
         changed.push(partition);
@@ -337,6 +347,9 @@ impl<T: Transport> Lane<T> {
         if waits {
             job.waiting += rows.len();
             self.filler.waiting += rows.len();
+            let sent = rows.len().min(job.expected);
+            job.expected -= sent;
+            self.filler.expected -= sent;
         }
         ledger.counters.rows_copied += rows.len() as u64;
         if !rows.is_empty() {
@@ -345,10 +358,11 @@ impl<T: Transport> Lane<T> {
             self.push(&Control::Rows { partition, count, digest }.slot());
             rows.iter().for_each(|row| self.push(row));
         }
-        if self.settle_stage(partition) {
+        let counts = self.settle_stage(partition);
+        if counts {
             changed.push(partition);
         }
-        self.head() > before
+        counts || self.head() > before
     }
 
     /// Tells what producers had got stored, as far as there is room: with what they have by now,
@@ -388,6 +402,10 @@ impl<T: Transport> Lane<T> {
             job.stage = Stage::Sent(self.head());
         }
         let counts = before && !matches!(job.stage, Stage::Unsettled(..));
+        if counts {
+            // Retention may have dropped some of them.
+            self.filler.expected -= core::mem::take(&mut job.expected);
+        }
         self.filler.jobs.insert(partition, job);
         counts
     }

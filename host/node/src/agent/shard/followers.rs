@@ -235,11 +235,16 @@ impl<T: Transport> Followers<T> {
         }
         slot.end_in_sync();
         for (to, _) in targets.filling {
-            let Some(place) = self.lanes.iter().position(|lane| lane.to == to) else { continue };
-            if self.behind.contains_key(&(partition, to.node)) {
+            let epoch = view.epoch(partition);
+            // It may be in sync by now: then nothing may settle that it lacks.
+            let said = self.full.get(&(partition, to.node)) == Some(&epoch);
+            let behind = self.behind.contains_key(&(partition, to.node));
+            let place = self.lanes.iter().position(|lane| lane.to == to);
+            let Some(place) = place.filter(|_| !behind) else {
+                slot.whole &= !said;
                 continue;
-            }
-            let need = self.need_of_filling(partition, to.node, view.epoch(partition));
+            };
+            let need = self.need_of_filling(partition, to.node, epoch);
             let filler = &mut self.lanes[place].filler;
             if !filler.knows(partition) {
                 filler.want(partition, need, Epoch(0));
@@ -248,6 +253,7 @@ impl<T: Transport> Followers<T> {
                 copies += usize::from(filler.counts(partition));
                 slot.add(place);
             }
+            slot.whole &= !said || filler.counts(partition);
         }
         slot.enough = slot.whole && copies >= self.copies;
         debug_assert!(ledger.epoch(partition) == view.epoch(partition), "one view at a time");
@@ -387,14 +393,14 @@ impl<T: Transport> Followers<T> {
 
     /// Reads what the replicas acknowledged and refused. Returns whether anything is in doubt.
     pub fn poll(&mut self, ledger: &mut Ledger, now: Nanos) -> bool {
-        let (mut refused, mut over) = (Vec::new(), Vec::new());
+        let (mut refused, mut over, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         for lane in &mut self.lanes {
             let said = lane.poll(ledger);
             refused.extend(said.refused.into_iter().map(|refused| (lane.number, refused)));
             if said.is_over {
                 over.push(lane.number);
             }
-            if lane.filler.acknowledge(lane.acknowledged()) {
+            if lane.filler.acknowledge(lane.acknowledged(), &mut counts) {
                 self.changed = true;
             }
         }
@@ -405,6 +411,7 @@ impl<T: Transport> Followers<T> {
             over.into_iter().for_each(|lane| self.lose(lane, ledger));
             self.rebuild(ledger);
         }
+        counts.into_iter().for_each(|partition| self.refresh(partition, ledger));
         self.keep_abreast(ledger);
         !self.doubts.is_empty()
     }

@@ -223,6 +223,7 @@ impl<T: Transport> Shard<T> {
             let followers = &self.followers;
             let sound = self.ledger.drop_floors(|partition| followers.is_sound(partition));
             self.followers.owe(&sound);
+            work += sound.len();
         }
         let (ledger, followers) = (&mut self.ledger, &self.followers);
         let peers = self.peers.iter_mut().map(|inlet| inlet.settle(ledger, followers));
