@@ -40,8 +40,8 @@ pub enum Defect {
     DedupeAheadOfContent,
     /// Who is promoted takes what it has acknowledged for what all have.
     AcknowledgedIsSettled,
-    /// A copy that comes to be in sync is taken to have what was sent before it was on the route.
-    AdmittedWithoutDoubt,
+    /// A copy that was said to be full, and may be in sync by now, holds up nothing that it lacks.
+    SaidFullHoldsNothingUp,
     /// A lane runs further ahead of the others than its replica takes for possible.
     LanesOutOfStep,
 }
@@ -66,7 +66,7 @@ impl Defect {
         Self::RepairAppendsTwice,
         Self::DedupeAheadOfContent,
         Self::AcknowledgedIsSettled,
-        Self::AdmittedWithoutDoubt,
+        Self::SaidFullHoldsNothingUp,
         Self::LanesOutOfStep,
     ];
 

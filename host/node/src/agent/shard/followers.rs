@@ -132,7 +132,7 @@ impl<T: Transport> Followers<T> {
     /// Whether a copy there has not confirmed yet all that it was found to miss.
     fn is_open(&self, partition: PartitionId, to: Destination) -> bool {
         let open = |lane: &Lane<T>| lane.to == to && lane.filler.is_open(partition);
-        self.lanes.iter().any(open) && !Defect::AdmittedWithoutDoubt.planted()
+        self.lanes.iter().any(open)
     }
 
     /// A lane that was wanted is here.
@@ -237,7 +237,8 @@ impl<T: Transport> Followers<T> {
         for (to, _) in targets.filling {
             let epoch = view.epoch(partition);
             // It may be in sync by now: then nothing may settle that it lacks.
-            let said = self.full.get(&(partition, to.node)) == Some(&epoch);
+            let said = self.full.get(&(partition, to.node)) == Some(&epoch)
+                && !Defect::SaidFullHoldsNothingUp.planted();
             let behind = self.behind.contains_key(&(partition, to.node));
             let place = self.lanes.iter().position(|lane| lane.to == to);
             let Some(place) = place.filter(|_| !behind) else {
