@@ -466,21 +466,9 @@ inline void log_to_nobody() {
 class node {
  public:
   // With a configuration as `zepto-host --config` reads it.
-  static node open(std::string_view toml) {
-    zepto_node *handle = nullptr;
-    zepto_error *why = nullptr;
-    const zepto_status code = zepto_node_open(detail::str(toml), &handle, &why);
-    detail::check(code, why);
-    return node(handle);
-  }
+  static node open(std::string_view toml) { return opened(zepto_node_open, toml); }
   // The same, for a program that calls `poll` all the time.
-  static node open_polled(std::string_view toml) {
-    zepto_node *handle = nullptr;
-    zepto_error *why = nullptr;
-    const zepto_status code = zepto_node_open_polled(detail::str(toml), &handle, &why);
-    detail::check(code, why);
-    return node(handle);
-  }
+  static node open_polled(std::string_view toml) { return opened(zepto_node_open_polled, toml); }
   // Does a piece of the node's work; how much there was.
   uint64_t poll() {
     uint64_t work = 0;
@@ -516,6 +504,13 @@ class node {
   }
 
  private:
+  static node opened(decltype(&zepto_node_open) how, std::string_view toml) {
+    zepto_node *handle = nullptr;
+    zepto_error *why = nullptr;
+    const zepto_status code = how(detail::str(toml), &handle, &why);
+    detail::check(code, why);
+    return node(handle);
+  }
   explicit node(zepto_node *handle) : handle_(handle) {}
   detail::owned<zepto_node, zepto_node_free> handle_;
 };

@@ -269,9 +269,7 @@ impl Plan {
             self.heal_ns = until.max().unwrap_or(0).max(self.heal_ns) + 50 * MS;
         }
     }
-}
 
-impl Plan {
     /// What comes after a replica began to lag: perhaps its lane breaks, then its owner goes, and
     /// producers send again what had no answer.
     fn follow_up(&mut self, at: u64, owner: u32, rng: &mut Rng) {

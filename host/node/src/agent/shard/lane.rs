@@ -185,10 +185,14 @@ impl<T: Transport> Lane<T> {
         next: u64,
         floor: Option<u64>,
     ) {
-        self.push(&Control::BindPartition { partition, epoch, next }.slot());
+        self.open(partition, epoch, next);
         self.push_floor(partition, floor);
-        self.note_bound(partition, epoch);
         self.touched = true;
+    }
+
+    fn open(&mut self, partition: PartitionId, epoch: Epoch, next: u64) {
+        self.push(&Control::BindPartition { partition, epoch, next }.slot());
+        self.note_bound(partition, epoch);
     }
 
     /// Says what the floor of a partition is that a record before has opened, if it has one.
@@ -202,9 +206,7 @@ impl<T: Transport> Lane<T> {
     pub fn tell_floor(&mut self, partition: PartitionId, ledger: &Ledger) {
         let epoch = ledger.epoch(partition);
         if self.bound.get(partition.0 as usize) != Some(&epoch) {
-            let next = ledger.store.next_sequence(partition).unwrap_or(1);
-            self.push(&Control::BindPartition { partition, epoch, next }.slot());
-            self.note_bound(partition, epoch);
+            self.open(partition, epoch, ledger.store.next_sequence(partition).unwrap_or(1));
         }
         self.push_floor(partition, Some(ledger.unsettled(partition)));
     }
