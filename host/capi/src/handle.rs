@@ -25,13 +25,16 @@ impl Life {
         Self { process: fork::here(), state: AtomicU8::new(OPEN) }
     }
 
-    /// `ZEPTO_OK`, or why it may not be used.
+    /// Whether it may be used.
     #[inline(always)]
+    pub fn is_open(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == OPEN && fork::is_here(self.process)
+    }
+
+    /// `ZEPTO_OK`, or why it may not be used.
+    #[inline]
     pub fn status(&self) -> zepto_status {
-        if self.state.load(Ordering::Relaxed) == OPEN && fork::is_here(self.process) {
-            return ZEPTO_OK;
-        }
-        self.why()
+        if self.is_open() { ZEPTO_OK } else { self.why() }
     }
 
     #[cold]

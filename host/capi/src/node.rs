@@ -14,12 +14,13 @@ use std::sync::{Arc, OnceLock, TryLockError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
 use tokio::sync::watch::Receiver;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use zepto_transport::Shm;
 
 /// Time for the library's threads to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
-/// Pause of a node that stops and has nothing to do.
+/// Pause of a polled node that stops and has nothing to do.
 const STOPPING_PAUSE: Duration = Duration::from_millis(1);
 
 /// A node. Free it with `zepto_node_free`.
@@ -261,15 +262,10 @@ impl zepto_node {
     fn stop(&self) {
         if let Some(runtime) = &self.runtime {
             let inside = Arc::clone(&self.inside);
-            let mut stopping = runtime.spawn(async move { inside.stop().await });
-            let ended = loop {
-                // Its shards give away and take until the end.
-                let is_idle = !matches!(self.poll(), Ok(work) if work > 0);
-                let pause = if is_idle { STOPPING_PAUSE } else { Duration::ZERO };
-                let waited = runtime.block_on(async { timeout(pause, &mut stopping).await });
-                if let Ok(ended) = waited {
-                    break ended;
-                }
+            let stopping = runtime.spawn(async move { inside.stop().await });
+            let ended = match self.rounds {
+                Some(_) => self.poll_until(runtime, stopping),
+                None => runtime.block_on(stopping),
             };
             if let Err(error) = ended
                 && error.is_panic()
@@ -278,6 +274,18 @@ impl zepto_node {
             }
         }
         self.life.close();
+    }
+
+    /// Its shards give away and take until the end.
+    fn poll_until(&self, runtime: &Runtime, mut end: JoinHandle<()>) -> Result<(), JoinError> {
+        loop {
+            let is_idle = !matches!(self.poll(), Ok(work) if work > 0);
+            let pause = if is_idle { STOPPING_PAUSE } else { Duration::ZERO };
+            let waited = runtime.block_on(async { timeout(pause, &mut end).await });
+            if let Ok(ended) = waited {
+                return ended;
+            }
+        }
     }
 
     fn poll(&self) -> Result<usize, Failure> {

@@ -71,8 +71,6 @@ fn this_thread() -> u64 {
 
 impl zepto_producer {
     /// The producer, if this thread owns it, or it is nobody's.
-    #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "the owner's thread is the only one that gets here")]
     pub(crate) fn enter(&self) -> Result<&mut TickProducer, zepto_status> {
         let status = self.life.status();
         if status != ZEPTO_OK {
@@ -81,9 +79,19 @@ impl zepto_producer {
         if self.owner.load(Ordering::Relaxed) != this_thread() {
             self.take()?;
         }
+        self.enter_again().ok_or(ZEPTO_E_BAD_STATE)
+    }
+
+    /// The producer, if this thread owns it already.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "the owner's thread is the only one that gets here")]
+    fn enter_again(&self) -> Option<&mut TickProducer> {
+        if !self.life.is_open() || self.owner.load(Ordering::Relaxed) != this_thread() {
+            return None;
+        }
         // SAFETY: only the thread that owns it comes here, and no call of it comes from within
         // another: the producer calls nobody back.
-        Ok(unsafe { &mut *self.producer.get() })
+        Some(unsafe { &mut *self.producer.get() })
     }
 
     /// Makes it this thread's, if it is nobody's. What the last owner did is seen then.
@@ -219,17 +227,20 @@ pub unsafe extern "C" fn zepto_ingest(
     let Some(producer) = (unsafe { producer.as_ref() }) else { return ZEPTO_E_INVALID };
     // SAFETY: the caller's promise.
     let Some(tick) = (unsafe { tick.as_ref() }) else { return ZEPTO_E_INVALID };
-    let taken = caught(Some(&producer.life), || match producer.enter() {
-        Ok(producer) => match producer.ingest(tick.slot()) {
-            Ok(()) => ZEPTO_OK,
-            Err(error) => status_of(error),
-        },
-        Err(status) => status,
+    // Nothing is called on this way, so that it needs no stack frame; all else is another function.
+    let taken = caught(Some(&producer.life), || {
+        producer.enter_again().is_some_and(|it| it.ingest_now(tick.slot()))
     });
-    match taken {
-        Ok(status) => status,
-        Err(_) => ZEPTO_E_PANIC,
-    }
+    if let Ok(true) = taken { ZEPTO_OK } else { ingest_slowly(producer, tick) }
+}
+
+#[cold]
+#[inline(never)]
+fn ingest_slowly(producer: &zepto_producer, tick: &zepto_tick) -> zepto_status {
+    let taken = caught(Some(&producer.life), || {
+        producer.enter().and_then(|it| it.ingest(tick.slot()).map_err(status_of))
+    });
+    taken.map_or(ZEPTO_E_PANIC, |taken| taken.map_or_else(|status| status, |()| ZEPTO_OK))
 }
 
 /// Takes a tick, and waits for room for so long: `ZEPTO_E_BUSY` when there was none.

@@ -76,19 +76,21 @@ impl TickProducer {
     /// When it was not taken.
     #[inline(always)]
     pub fn ingest<T: AsSlot>(&mut self, tick: &T) -> Result<(), IngestError> {
-        let taken = self.producer.ingest(tick);
-        if taken.is_ok() { taken } else { self.not_taken(tick, taken) }
+        if self.ingest_now(tick) { Ok(()) } else { self.ingest_slowly(tick) }
     }
 
-    /// A tick was not taken: reads what owners said, so that somebody who only tries again comes to
+    /// As [`Producer::ingest_now`].
+    #[inline(always)]
+    pub fn ingest_now<T: AsSlot>(&mut self, tick: &T) -> bool {
+        self.producer.ingest_now(tick)
+    }
+
+    /// What is not at hand: reads what owners said, so that somebody who only tries again comes to
     /// an end, and learns of symbols that others asked for.
     #[cold]
     #[inline(never)]
-    fn not_taken<T: AsSlot>(
-        &mut self,
-        tick: &T,
-        taken: Result<(), IngestError>,
-    ) -> Result<(), IngestError> {
+    fn ingest_slowly<T: AsSlot>(&mut self, tick: &T) -> Result<(), IngestError> {
+        let taken = self.producer.ingest(tick);
         match taken {
             Err(IngestError::Busy) => {
                 self.poll();

@@ -67,12 +67,18 @@ impl View {
         Self { shift, table: table.into(), destinations, placement }
     }
 
+    /// The partition of a series. A hash and a shift.
+    #[inline(always)]
+    pub fn partition(&self, table: u16, symbol: u32) -> PartitionId {
+        // The table has 2^(64 - shift) entries, which the shift cannot leave.
+        PartitionId((mix64(table, symbol) >> self.shift) as u32)
+    }
+
     /// Where a series' ticks go. A hash, a shift and a load.
     #[inline(always)]
     pub fn route(&self, table: u16, symbol: u32) -> Route {
-        let partition = (mix64(table, symbol) >> self.shift) as usize;
-        // The table has 2^(64 - shift) entries, which the shift cannot leave.
-        Route { partition: PartitionId(partition as u32), destination: self.table[partition] }
+        let partition = self.partition(table, symbol);
+        Route { partition, destination: self.table[partition.0 as usize] }
     }
 
     /// Where a partition's ticks go: an index into [`Self::destinations`], or [`OFFLINE`].

@@ -55,12 +55,12 @@ impl Transport for Heap {
 }
 
 impl Region for HeapRegion {
-    #[inline]
+    #[inline(always)]
     fn lines(&self) -> usize {
         self.lines.len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, line: usize, value: &Line) {
         self.lines[line].write(value);
     }

@@ -52,6 +52,13 @@ impl SharedLine {
         unsafe { line.write(*value) };
     }
 
+    /// Writes one word of the data, unordered.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn write_word(&self, word: usize, value: u64) {
+        self.words[word].store(value, Ordering::Relaxed);
+    }
+
     /// Copies the data out, unordered.
     #[cfg(not(loom))]
     #[inline(always)]

@@ -57,6 +57,14 @@ pub trait Region {
     /// Writes a line here. Whether the peer sees it before [`put`](Region::put) is open.
     fn write(&mut self, line: usize, value: &Line);
 
+    /// As [`write`](Region::write), with another first word.
+    #[inline]
+    fn write_with(&mut self, line: usize, first: u64, value: &Line) {
+        let mut value = *value;
+        value[0] = first;
+        self.write(line, &value);
+    }
+
     /// Reads back what [`write`](Region::write) wrote, out of our own memory.
     fn read(&self, line: usize) -> Line;
 

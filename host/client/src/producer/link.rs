@@ -49,6 +49,15 @@ impl<T: Transport> Link<T> {
         either!(self, lane => lane.push(slot))
     }
 
+    /// Writes a slot, with another first word, if that is all there is to do. Never over RPC.
+    #[inline(always)]
+    pub fn push_plainly(&mut self, first: u64, slot: &Slot) -> bool {
+        match self {
+            Self::Peer(lane) => lane.push_plainly(first, slot),
+            Self::Door(_) => false,
+        }
+    }
+
     /// Publishes what was pushed; true if the bell must be rung.
     #[inline]
     #[must_use = "true means that the bell must be rung"]

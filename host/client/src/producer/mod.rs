@@ -94,6 +94,12 @@ struct Stream {
 
 impl Stream {
     const STOPPED: Self = Self { sequence: 0, name: 0, lane: NO_LANE };
+
+    /// First word of the stream's next slot.
+    #[inline(always)]
+    fn next_word(&self) -> u64 {
+        slot::producer_word(self.name, self.sequence.wrapping_add(1) as u32)
+    }
 }
 
 /// The producer.
@@ -185,18 +191,27 @@ impl<L: Lanes> Producer<L> {
     /// When it was not taken; it may be offered again.
     #[inline(always)]
     pub fn ingest<T: AsSlot>(&mut self, tick: &T) -> Result<(), IngestError> {
+        if self.ingest_now(tick) { Ok(()) } else { self.ingest_slowly(tick) }
+    }
+
+    /// Takes one tick if all that it needs is at hand. If not, nothing happened, and
+    /// [`Self::ingest`] takes it or says why not. It calls nothing, so whoever inlines it into a
+    /// small function gets one without a stack frame.
+    #[inline(always)]
+    pub fn ingest_now<T: AsSlot>(&mut self, tick: &T) -> bool {
         let (table, symbol) = tick.series();
-        if symbol >= self.symbols {
-            return Err(IngestError::UnknownSymbol);
+        if symbol >= self.symbols || tick.kind() == Kind::CONTROL {
+            return false;
         }
-        if tick.kind() == Kind::CONTROL {
-            return Err(IngestError::Malformed);
+        let partition = self.installed.partition(table, symbol);
+        let Some(stream) = self.streams.get_mut(partition.0 as usize) else { return false };
+        let Some(Some(outlet)) = self.outlets.get_mut(stream.lane as usize) else { return false };
+        let taken = outlet.push_plainly(stream.next_word(), &tick.as_slot());
+        if taken {
+            stream.sequence += 1;
+            self.account.accepted += 1;
         }
-        let partition = self.installed.route(table, symbol).partition;
-        match self.push(tick, partition) {
-            Some(Ok(())) => Ok(()),
-            _ => self.ingest_slowly(tick, partition),
-        }
+        taken
     }
 
     /// Puts a tick under its next number into its partition's lane, if the partition has one.
@@ -209,7 +224,7 @@ impl<L: Lanes> Producer<L> {
         let stream = &mut self.streams[partition.0 as usize];
         let outlet = self.outlets.get_mut(stream.lane as usize)?.as_mut()?;
         let mut slot = tick.as_slot();
-        slot[0] = slot::producer_word(stream.name, (stream.sequence + 1) as u32);
+        slot[0] = stream.next_word();
         let Ok(index) = outlet.push(&slot) else { return Some(Err(IngestError::Busy)) };
         stream.sequence += 1;
         self.account.accepted += 1;
@@ -222,11 +237,15 @@ impl<L: Lanes> Producer<L> {
 
     #[cold]
     #[inline(never)]
-    fn ingest_slowly<T: AsSlot>(
-        &mut self,
-        tick: &T,
-        partition: PartitionId,
-    ) -> Result<(), IngestError> {
+    fn ingest_slowly<T: AsSlot>(&mut self, tick: &T) -> Result<(), IngestError> {
+        let (table, symbol) = tick.series();
+        if symbol >= self.symbols {
+            return Err(IngestError::UnknownSymbol);
+        }
+        if tick.kind() == Kind::CONTROL {
+            return Err(IngestError::Malformed);
+        }
+        let partition = self.installed.partition(table, symbol);
         if self.streams[partition.0 as usize].lane != NO_LANE {
             // The lane was full by the credit last seen.
             self.publish();
@@ -234,8 +253,7 @@ impl<L: Lanes> Producer<L> {
         }
         self.install();
         // The first view that came from the log knows more partitions than the one before it.
-        let (table, symbol) = tick.series();
-        let partition = self.installed.route(table, symbol).partition;
+        let partition = self.installed.partition(table, symbol);
         // Only now: whatever happened above may have stopped the partition, or given it a lane,
         // and a tick that is parked beside a lane would be overtaken.
         if let Some(pushed) = self.push(tick, partition) {

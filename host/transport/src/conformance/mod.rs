@@ -171,6 +171,29 @@ pub fn order_survives_thousands_of_turns<T: Transport>(pair: &mut Pair<T>) {
     pair.drained(&mut rx, tx.head());
 }
 
+/// A plain push writes the slot under another first word, and leaves to the other one what is more
+/// than that.
+pub fn a_plain_push_is_a_push<T: Transport>(pair: &mut Pair<T>) {
+    let (mut tx, mut rx) = pair.lane(4);
+    let mut slot = pattern(0);
+    slot[0] = 7;
+    for index in 0..4 {
+        let pushed = tx.push_plainly(pattern(index)[0], &[7, 1, 2, 3, 4, 5, 6, index]);
+        assert!(pushed && tx.head() == index + 1, "slot {index}");
+    }
+    assert!(!tx.push_plainly(0, &slot), "it is full");
+    publish(&mut tx);
+    pair.arrived(&mut rx, 4);
+    for index in 0..4 {
+        assert_eq!(rx.slot(index), [pattern(index)[0], 1, 2, 3, 4, 5, 6, index]);
+    }
+    let (mut tx, _rx) = pair.lane(2 * PUBLISH_EVERY as u32);
+    let plain = (0..PUBLISH_EVERY).take_while(|_| tx.push_plainly(0, &slot)).count() as u64;
+    assert_eq!(plain, PUBLISH_EVERY - 1, "the next one is published by itself");
+    assert_eq!(tx.push(&slot), Ok(plain));
+    assert_eq!(tx.tail(), PUBLISH_EVERY);
+}
+
 /// A full lane refuses the push and leaves every slot as it was, until one is released.
 pub fn a_full_lane_overwrites_nothing<T: Transport>(pair: &mut Pair<T>) {
     let (mut tx, mut rx) = pair.lane(4);
@@ -428,6 +451,7 @@ macro_rules! conformance {
         $crate::conformance! { @tests $module, $factory,
             slots_arrive_in_order
             order_survives_thousands_of_turns
+            a_plain_push_is_a_push
             a_full_lane_overwrites_nothing
             unpublished_slots_are_invisible
             a_busy_sender_is_published_by_itself

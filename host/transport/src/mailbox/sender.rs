@@ -99,6 +99,22 @@ impl<T: Transport> Sender<T> {
         Ok(index)
     }
 
+    /// Writes one slot, with another first word, if that is all there is to do: there is room, and the slot is not one that
+    /// would be published by itself. If not, nothing happened, and [`push`](Sender::push) says
+    /// why. It neither calls nor panics, so that a function made of it needs no stack frame.
+    #[inline(always)]
+    pub fn push_plainly(&mut self, first: u64, slot: &Line) -> bool {
+        let line = self.line(self.head);
+        let is_plain = self.head != self.limit && self.head - self.tail < PUBLISH_EVERY - 1;
+        // Every line is within the region; but only if this says so, nothing else has to.
+        if !is_plain || line >= self.region.lines() {
+            return false;
+        }
+        self.region.write_with(line, first, slot);
+        self.head += 1;
+        true
+    }
+
     /// Publishes whatever was pushed. True if the receiver sleeps and has not been rung for since
     /// it lay down: the caller then rings the bell. Cheap when there is nothing new.
     ///
@@ -282,7 +298,7 @@ impl<T: Transport> Sender<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn line(&self, index: u64) -> usize {
         SLOTS + (index & self.mask) as usize
     }

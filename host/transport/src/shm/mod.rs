@@ -56,17 +56,25 @@ impl Transport for Shm {
 }
 
 impl Region for ShmRegion {
-    #[inline]
+    #[inline(always)]
     fn lines(&self) -> usize {
         self.segment.lines().len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, line: usize, value: &Line) {
         let line = &self.segment.lines()[line];
         // SAFETY: this mapping is reached through `self` alone, which is borrowed mutably. A peer,
         // even one in this process, reads the pages through a mapping of its own.
         unsafe { line.write_alone(value) };
+    }
+
+    #[inline(always)]
+    fn write_with(&mut self, line: usize, first: u64, value: &Line) {
+        let line = &self.segment.lines()[line];
+        // SAFETY: as above.
+        unsafe { line.write_alone(value) };
+        line.write_word(0, first);
     }
 
     #[inline]
