@@ -1,6 +1,6 @@
 //! Nodes in one process, over real sockets and real shared memory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zepto_client::message::{Answer, AnswerBody, Ask, Query};
 use zepto_client::{Client, ClientOptions, ProducerOptions};
 use zepto_core::topology::{MemberState, Placement};
@@ -93,6 +93,45 @@ async fn check(shared_memory: bool) {
         // The last of three voters has nobody to agree with that it leaves.
         assert_eq!(report.left, name != "a", "{name}: {report}");
     }
+}
+
+/// Lanes of producers that the node has, once there are `wanted`, or after a long time.
+async fn lanes(client: &Client, wanted: u64) -> u64 {
+    let begun = Instant::now();
+    loop {
+        let status = client.status(SOON).await.expect("a status");
+        let lanes = status.shards.iter().map(|shard| shard.lanes).sum();
+        if lanes == wanted || begun.elapsed() > SOON {
+            return lanes;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn check_lanes_end(shared_memory: bool) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut nodes = cluster(1, &dir).await;
+    let client = client(&nodes, shared_memory).await;
+    let options = ProducerOptions { memory_only: true, ..ProducerOptions::default() };
+    let mut producer = client.producer(options);
+    let feeding = tokio::task::spawn_blocking(move || {
+        let ids = producer.symbols(&["S".into()], SOON).expect("a symbol");
+        let tick = Tick { symbol: ids[0], kind: Kind::TRADE, ..Tick::default() };
+        producer.ingest_wait(&tick, SOON).expect("room");
+        assert!(producer.flush(SOON).is_final());
+        producer
+    });
+    let producer = feeding.await.expect("feeds");
+    assert_eq!(lanes(&client, 1).await, 1, "of one symbol");
+    drop(producer);
+    assert_eq!(lanes(&client, 0).await, 0, "its producer is gone");
+    nodes.remove(0).stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_ends_with_its_producer() {
+    check_lanes_end(true).await;
+    check_lanes_end(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
