@@ -73,6 +73,19 @@ pub const LANE_BATCH: usize = 256;
 pub const LANE_REFUSALS: usize = 1024;
 /// Inbound lanes of one shard.
 pub const LANES_PER_SHARD_MAX: usize = 1024;
+/// Bytes of what one end of a UCX region tells the other: a worker's address, longer the more
+/// devices there are, and a key.
+pub const UCX_TICKET_BYTES_MAX: usize = 2 << 10;
+/// Regions of one UCX worker whose readers have not replied yet.
+pub const UCX_REPLIES_MAX: usize = 1024;
+/// Channels of one UCX worker, and regions that come to it: two for each lane.
+pub const UCX_CHANNELS_MAX: usize = 4 * LANES_PER_SHARD_MAX;
+/// Lines of one UCX message: with its head it fits into the 8 KiB that UCX sends at once over TCP.
+pub const UCX_MESSAGE_LINES_MAX: usize = 112;
+/// Messages that wait for a peer to take earlier ones; with more it counts as gone.
+pub const UCX_QUEUE_MAX: usize = 1 << 16;
+/// Endpoints over TCP that are kept without a lane.
+pub const UCX_IDLE_PEERS_MAX: usize = 64;
 /// Bytes of a request, or of an answer, when two processes of one host meet.
 pub const MEET_BYTES_MAX: usize = 1 << 10;
 /// Time for a process that came to the door to say what it wants.

@@ -40,6 +40,8 @@ pub mod conformance;
 mod delayed;
 #[cfg(not(loom))]
 pub mod shm;
+#[cfg(not(loom))]
+pub mod ucx;
 
 #[cfg(not(loom))]
 pub use bell::Bell;
@@ -48,6 +50,8 @@ pub use mailbox::{Cursors, Full, LaneError, LaneSpec, Offer, Receiver, RefusedRa
 #[cfg(not(loom))]
 pub use shm::{Door, DoorCounts, Knock, MeetError, Meeting, Met, Shm, meet};
 pub use transport::{Line, Region, Remote, Transport, TransportError};
+#[cfg(not(loom))]
+pub use ucx::{Ucx, UcxError};
 
 // A slot holds one tick, whatever a tick is.
 const _: () = assert!(size_of::<Line>() == size_of::<zepto_abi::Tick>());

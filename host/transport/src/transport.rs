@@ -75,6 +75,16 @@ pub trait Region {
     /// after. Without a fence between them a store may overtake, even another one to its own word.
     fn fence(&mut self);
 
+    /// Goes on with what could not be done at once. Called with every look at the other side.
+    #[inline(always)]
+    fn go_on(&mut self) {}
+
+    /// Whether the reader is known to be gone. Most transports never know.
+    #[inline]
+    fn is_left(&self) -> bool {
+        false
+    }
+
     /// Publishes one word, whole. A peer that loads the value also sees what the last
     /// [`fence`](Region::fence) ordered before it.
     fn store(&mut self, line: usize, word: usize, value: u64);
@@ -97,6 +107,12 @@ pub trait Remote {
     /// Loads one word that the peer stores, and with it everything that the peer's fence ordered
     /// before.
     fn load(&self, line: usize, word: usize) -> u64;
+
+    /// Whether the writer is known to be gone. What it wrote stays. Most transports never know.
+    #[inline]
+    fn is_left(&self) -> bool {
+        false
+    }
 }
 
 /// Why memory could not be shared. In every case nothing stays open or mapped.
@@ -142,6 +158,23 @@ pub enum TransportError {
     /// A descriptor that should be an eventfd and is something else.
     #[error("descriptor is not an eventfd")]
     NotABell,
+    /// Bytes that are no ticket: the peer is faulty, or of another version.
+    #[error("not a ticket")]
+    NoTicket,
+    /// The peer's memory is gone, and so is its process, most likely.
+    #[error("the peer's memory is gone")]
+    PeerGone,
+    /// As many regions as may be are open, or wait for their readers. Retry later.
+    #[error("too many regions of this worker are open or wait for their readers")]
+    Busy,
+    /// UCX refused a call.
+    #[error("{call} of UCX: {reason}")]
+    Ucx {
+        /// The call.
+        call: &'static str,
+        /// What it said.
+        reason: String,
+    },
     /// The operating system refused a call. Retry if `source` is transient.
     #[error("{call}: {source}")]
     Os {

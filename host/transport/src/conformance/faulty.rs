@@ -19,6 +19,7 @@ impl<T: Transport> FakeSender<T> {
         let (mut region, ticket) = pair.sender.register(lines).expect("a region");
         layout::write_header(&mut region, magic, header);
         let (rx, _) = Receiver::accept(&pair.receiver, ticket, agreed).expect("a receiver");
+        pair.rest_with(&mut region);
         Self { region, rx }
     }
 
@@ -40,6 +41,7 @@ impl<T: Transport> FakeReceiver<T> {
         let (mut region, ticket) = pair.receiver.register(layout::CREDIT_LINES).expect("a region");
         layout::write_header(&mut region, magic, header);
         let tx = offer.complete(&pair.sender, ticket).expect("a sender");
+        pair.rest_with(&mut region);
         Self { region, tx }
     }
 

@@ -24,7 +24,7 @@ pub use faulty::{
 use crate::mailbox::{
     Cursors, Full, LaneError, LaneSpec, Receiver, RefusedRange, Sender, lane, layout,
 };
-use crate::transport::{Line, Transport, TransportError};
+use crate::transport::{Line, Region, Transport, TransportError};
 
 /// Steps without effect after which a wait has failed.
 const STEPS_MAX: usize = 100_000;
@@ -58,6 +58,14 @@ impl<T: Transport> Pair<T> {
         }
     }
 
+    /// The same, with a region that nobody else looks after.
+    fn rest_with(&mut self, region: &mut T::Region) {
+        for _ in 0..STEPS_TO_REST {
+            region.go_on();
+            self.step();
+        }
+    }
+
     fn until(&mut self, what: &str, mut is_done: impl FnMut() -> bool) {
         for _ in 0..STEPS_MAX {
             if is_done() {
@@ -71,7 +79,9 @@ impl<T: Transport> Pair<T> {
     fn lane(&mut self, slots: u32) -> (Sender<T>, Receiver<T>) {
         let (mut tx, mut rx) = lane(&self.sender, &self.receiver, spec(slots)).expect("a lane");
         self.until("both ends are open", || {
-            tx.open().expect("our own credit") && rx.open().expect("our own slots")
+            // Each looks, for either may have something to do for the other.
+            let (sender, receiver) = (tx.open(), rx.open());
+            sender.expect("our own credit") && receiver.expect("our own slots")
         });
         (tx, rx)
     }

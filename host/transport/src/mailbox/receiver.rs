@@ -83,6 +83,11 @@ impl<T: Transport> Receiver<T> {
         Ok(self.tail - self.consumed)
     }
 
+    /// Whether the sender is known to be gone; what it published can still be taken.
+    pub fn is_left(&self) -> bool {
+        self.slots.is_left() || self.region.is_left()
+    }
+
     /// A copy of a slot in `settled()..tail()`. Its content is the sender's and is not checked.
     #[inline]
     pub fn slot(&self, index: u64) -> Line {
@@ -183,6 +188,7 @@ impl<T: Transport> Receiver<T> {
     /// # Errors
     /// [`LaneError::Magic`], `Version`, `Geometry` or `Nonce`.
     pub fn open(&mut self) -> Result<bool, LaneError> {
+        self.region.go_on();
         if !self.is_open {
             self.is_open = layout::check_header(&self.slots, layout::MAGIC_SLOTS, &self.spec)?;
         }

@@ -225,10 +225,16 @@ impl<T: Transport> Sender<T> {
     /// [`LaneError::Magic`], `Version`, `Geometry` or `Nonce`.
     #[inline]
     pub fn open(&mut self) -> Result<bool, LaneError> {
+        self.region.go_on();
         if !self.is_open {
             self.is_open = layout::check_header(&self.credit, layout::MAGIC_CREDIT, &self.spec)?;
         }
         Ok(self.is_open)
+    }
+
+    /// Whether the receiver is known to be gone.
+    pub fn is_left(&self) -> bool {
+        self.region.is_left() || self.credit.is_left()
     }
 
     /// Slots that can be pushed before the lane is full.

@@ -1,0 +1,337 @@
+//! What peers send by message, put where it belongs: lines of regions, and replies.
+//!
+//! A peer that writes through a mapping of its own sends no lines. All others do, and every message
+//! is checked before anything of it is written: a region that is gone, a line that is outside, a
+//! message out of order change nothing here. That is why lines go by message and not by
+//! `ucp_put_nbx`, which over TCP UCX 1.13 emulates: there a put to memory that is gone ends the
+//! reader's process, and so does a writer that is killed, whose confirmation cannot be delivered.
+
+use super::context::Memory;
+use super::sys::{MESSAGE_RENDEZVOUS, MessageParams, OK, Status};
+use crate::lines::SharedLine;
+use crate::transport::{Line, TransportError};
+use core::ffi::c_void;
+use core::ops::Deref;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use zepto_core::limits::{UCX_CHANNELS_MAX, UCX_MESSAGE_LINES_MAX, UCX_REPLIES_MAX};
+
+/// Lines of a region, as its reader has them.
+pub(super) enum Lines {
+    /// Where a peer may map them.
+    Mapped(Memory),
+    Plain(Box<[SharedLine]>),
+}
+
+impl Deref for Lines {
+    type Target = [SharedLine];
+
+    #[inline(always)]
+    fn deref(&self) -> &[SharedLine] {
+        match self {
+            Self::Mapped(memory) => memory.lines(),
+            Self::Plain(lines) => lines,
+        }
+    }
+}
+
+/// The head of a message, in one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// A ticket follows: the reply of this number.
+    Reply { number: u64 },
+    /// Lines follow, for a region from a line on, and a word to be stored after them.
+    Lines { number: u64, sequence: u64, first: usize, count: usize, store: Option<Word> },
+}
+
+/// A word of a region and its new value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    pub line: usize,
+    pub word: usize,
+    pub value: u64,
+}
+
+const REPLY: u64 = 1;
+const LINES: u64 = 2;
+const LINES_AND_WORD: u64 = 3;
+
+impl Head {
+    pub fn to_line(self) -> Line {
+        match self {
+            Self::Reply { number } => [REPLY, number, 0, 0, 0, 0, 0, 0],
+            Self::Lines { number, sequence, first, count, store } => {
+                let kind = if store.is_some() { LINES_AND_WORD } else { LINES };
+                let Word { line, word, value } =
+                    store.unwrap_or(Word { line: 0, word: 0, value: 0 });
+                let [first, count, line, word] = [first, count, line, word].map(|it| it as u64);
+                [kind, number, sequence, first, count, line, word, value]
+            }
+        }
+    }
+
+    fn read(line: &Line) -> Option<Self> {
+        let [kind, number, sequence, first, count, line, word, value] = *line;
+        let place = |word| usize::try_from(word).ok();
+        let store = match kind {
+            REPLY => return Some(Self::Reply { number }),
+            LINES => None,
+            LINES_AND_WORD => Some(Word { line: place(line)?, word: place(word)?, value }),
+            _ => return None,
+        };
+        Some(Self::Lines { number, sequence, first: place(first)?, count: place(count)?, store })
+    }
+}
+
+/// A region that a peer writes.
+struct Incoming {
+    lines: Arc<Lines>,
+    /// Number of the next message.
+    sequence: u64,
+    /// Set when the writer breaks the rules: nothing of it is taken any more.
+    is_broken: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct Tables {
+    /// Numbers are given out once.
+    numbers: u64,
+    replies: BTreeMap<u64, Option<Vec<u8>>>,
+    regions: BTreeMap<u64, Incoming>,
+}
+
+/// What a worker waits for.
+#[derive(Default)]
+pub struct Arrivals(Mutex<Tables>);
+
+impl Arrivals {
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of a reply that will come.
+    pub fn expect_reply(&self) -> Result<u64, TransportError> {
+        let mut tables = self.lock();
+        if tables.replies.len() >= UCX_REPLIES_MAX {
+            return Err(TransportError::Busy);
+        }
+        tables.numbers += 1;
+        let number = tables.numbers;
+        tables.replies.insert(number, None);
+        Ok(number)
+    }
+
+    /// The reply, once it is there.
+    pub fn take_reply(&self, number: u64) -> Option<Vec<u8>> {
+        let mut tables = self.lock();
+        let reply = tables.replies.get_mut(&number)?.take()?;
+        tables.replies.remove(&number);
+        Some(reply)
+    }
+
+    /// Nobody waits for it any more.
+    pub fn forget_reply(&self, number: u64) {
+        self.lock().replies.remove(&number);
+    }
+
+    /// The number under which a region is written; the flag is set if its writer breaks the rules.
+    pub(super) fn expect_lines(
+        &self,
+        lines: &Arc<Lines>,
+        is_broken: &Arc<AtomicBool>,
+    ) -> Result<u64, TransportError> {
+        let mut tables = self.lock();
+        if tables.regions.len() >= UCX_CHANNELS_MAX {
+            return Err(TransportError::Busy);
+        }
+        tables.numbers += 1;
+        let number = tables.numbers;
+        let (lines, is_broken) = (Arc::clone(lines), Arc::clone(is_broken));
+        tables.regions.insert(number, Incoming { lines, sequence: 0, is_broken });
+        Ok(number)
+    }
+
+    /// Whatever else comes for the region is dropped.
+    pub fn forget_lines(&self, number: u64) {
+        self.lock().regions.remove(&number);
+    }
+
+    /// Takes one message.
+    pub fn take(&self, head: &Line, data: &[u8]) {
+        let mut tables = self.lock();
+        match Head::read(head) {
+            Some(Head::Reply { number }) => {
+                if let Some(reply) = tables.replies.get_mut(&number) {
+                    *reply = Some(data.to_vec());
+                }
+            }
+            Some(Head::Lines { number, sequence, first, count, store }) => {
+                let Some(region) = tables.regions.get_mut(&number) else { return };
+                if region.take(sequence, first, count, store, data).is_none() {
+                    region.is_broken.store(true, Ordering::Release);
+                    tables.regions.remove(&number);
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+impl Incoming {
+    /// Writes what came; nothing, and `None`, if it cannot be.
+    fn take(
+        &mut self,
+        sequence: u64,
+        first: usize,
+        count: usize,
+        store: Option<Word>,
+        data: &[u8],
+    ) -> Option<()> {
+        let (chunks, rest) = data.as_chunks::<{ size_of::<Line>() }>();
+        let lines = self.lines.get(first..first.checked_add(count)?)?;
+        let is_whole = rest.is_empty() && chunks.len() == count && count <= UCX_MESSAGE_LINES_MAX;
+        let place = store.map(|it| Some((self.lines.get(it.line)?, it)));
+        if sequence != self.sequence || !is_whole || matches!(place, Some(None)) {
+            return None;
+        }
+        if store.is_some_and(|it| it.word >= size_of::<Line>() / size_of::<u64>()) {
+            return None;
+        }
+        for (line, chunk) in lines.iter().zip(chunks) {
+            let (words, _) = chunk.as_chunks::<8>();
+            line.write(&core::array::from_fn(|i| {
+                words.get(i).map_or(0, |word| u64::from_ne_bytes(*word))
+            }));
+        }
+        if let Some(Some((line, word))) = place {
+            line.store(word.word, word.value);
+        }
+        self.sequence += 1;
+        Some(())
+    }
+}
+
+/// UCX's way to [`Arrivals::take`].
+///
+/// # Safety
+/// As UCX calls it, with a pointer to arrivals that live.
+pub unsafe extern "C" fn arrive(
+    arrivals: *mut c_void,
+    head: *const c_void,
+    head_bytes: usize,
+    data: *mut c_void,
+    bytes: usize,
+    params: *const MessageParams,
+) -> Status {
+    // SAFETY: the caller's promise.
+    let flags = unsafe { &raw const (*params).flags };
+    // SAFETY: as above.
+    let flags = unsafe { flags.read() };
+    // No message of ours is without its data, nor with another head.
+    if flags & MESSAGE_RENDEZVOUS != 0 || head_bytes != size_of::<Line>() {
+        return OK;
+    }
+    // SAFETY: the caller's promise.
+    let arrivals = unsafe { &*arrivals.cast::<Arrivals>() };
+    // SAFETY: there are as many bytes, in whatever alignment.
+    let head = unsafe { head.cast::<Line>().read_unaligned() };
+    let data = if bytes == 0 {
+        &[]
+    } else {
+        // SAFETY: there are so many bytes until this returns.
+        unsafe { core::slice::from_raw_parts(data.cast::<u8>(), bytes) }
+    };
+    arrivals.take(&head, data);
+    OK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Setting {
+        arrivals: Arrivals,
+        lines: Arc<Lines>,
+        is_broken: Arc<AtomicBool>,
+        number: u64,
+    }
+
+    fn setting() -> Setting {
+        let arrivals = Arrivals::default();
+        let plain = core::iter::repeat_with(SharedLine::default).take(4).collect();
+        let (lines, is_broken) = (Arc::new(Lines::Plain(plain)), Arc::default());
+        let number = arrivals.expect_lines(&lines, &is_broken).unwrap();
+        Setting { arrivals, lines, is_broken, number }
+    }
+
+    impl Setting {
+        fn send(&self, sequence: u64, first: usize, data: &[Line], store: Option<Word>) -> bool {
+            let (number, count) = (self.number, data.len());
+            let head = Head::Lines { number, sequence, first, count, store }.to_line();
+            let data: Vec<u8> = data.iter().flatten().flat_map(|word| word.to_ne_bytes()).collect();
+            self.arrivals.take(&head, &data);
+            !self.is_broken.load(Ordering::Acquire)
+        }
+    }
+
+    #[test]
+    fn lines_and_words_come_where_they_belong() {
+        let setting = setting();
+        let store = Some(Word { line: 0, word: 3, value: 7 });
+        assert!(setting.send(0, 1, &[[1; 8], [2; 8]], store));
+        assert!(setting.send(1, 3, &[[3; 8]], None));
+        let found: Vec<Line> = setting.lines.iter().map(SharedLine::read).collect();
+        assert_eq!(found, [[0, 0, 0, 7, 0, 0, 0, 0], [1; 8], [2; 8], [3; 8]]);
+    }
+
+    #[test]
+    fn nothing_is_written_of_a_message_that_cannot_be() {
+        let bad_word = |line, word| Some(Word { line, word, value: 1 });
+        for (sequence, first, count, store) in [
+            (1, 0, 1, None),
+            (0, 4, 1, None),
+            (0, 3, 2, None),
+            (0, usize::MAX, 1, None),
+            (0, 0, 1, bad_word(4, 0)),
+            (0, 0, 1, bad_word(0, 8)),
+        ] {
+            let setting = setting();
+            assert!(!setting.send(sequence, first, &vec![[9; 8]; count], store));
+            assert!(setting.lines.iter().all(|line| line.read() == [0; 8]));
+            // And nothing any more, for what comes next does not follow what came.
+            setting.send(0, 0, &[[9; 8]], None);
+            assert_eq!(setting.lines[0].read(), [0; 8]);
+        }
+    }
+
+    #[test]
+    fn a_message_shorter_than_it_says_breaks_the_region() {
+        let Setting { arrivals, is_broken, number, .. } = setting();
+        let head = Head::Lines { number, sequence: 0, first: 0, count: 2, store: None };
+        arrivals.take(&head.to_line(), &[0; 64]);
+        assert!(is_broken.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn replies_come_once_to_who_waits_for_them() {
+        let arrivals = Arrivals::default();
+        let number = arrivals.expect_reply().unwrap();
+        assert_eq!(arrivals.take_reply(number), None);
+        arrivals.take(&Head::Reply { number: number + 1 }.to_line(), b"stray");
+        arrivals.take(&Head::Reply { number }.to_line(), b"reply");
+        assert_eq!(arrivals.take_reply(number), Some(b"reply".to_vec()));
+        assert_eq!(arrivals.take_reply(number), None);
+        for _ in 0..UCX_REPLIES_MAX {
+            arrivals.expect_reply().unwrap();
+        }
+        assert!(matches!(arrivals.expect_reply(), Err(TransportError::Busy)));
+    }
+
+    #[test]
+    fn what_is_no_message_is_dropped() {
+        let setting = setting();
+        setting.arrivals.take(&[u64::MAX; 8], b"noise");
+        assert!(setting.lines.iter().all(|line| line.read() == [0; 8]));
+    }
+}

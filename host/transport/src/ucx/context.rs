@@ -1,0 +1,283 @@
+//! The one context of a process, and memory that peers write.
+
+use super::library::{Ucp, UcxError};
+use super::sys::{self, FEATURE_MESSAGES, FEATURE_RMA, MAP_ALLOCATE, OK};
+use crate::lines::SharedLine;
+use crate::transport::TransportError;
+use core::ptr::{NonNull, null, null_mut};
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+/// libucp with its context. It lives as long as the process: what other processes were given of it
+/// cannot be called back.
+pub struct Context {
+    pub ucp: Ucp,
+    pub handle: sys::ContextHandle,
+    /// The library's name.
+    pub library: String,
+    /// What is equal for two processes that can share memory.
+    pub place: Place,
+}
+
+// SAFETY: the context is made to be used by several threads (`workers_shared`).
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
+/// A kernel, and a namespace of shared memory in it.
+pub type Place = [u64; 2];
+
+static OPENED: Mutex<Option<&'static Context>> = Mutex::new(None);
+
+impl Context {
+    /// The process's context, opened when it is asked for first.
+    ///
+    /// # Errors
+    /// What [`UcxError`] says. It can be tried again, with another library only if none was opened.
+    pub fn get(library: &str) -> Result<&'static Self, UcxError> {
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        match *opened {
+            Some(context) if context.library == library => Ok(context),
+            Some(context) => Err(UcxError::Missing {
+                reason: format!("{library}: this process has opened {} before", context.library),
+            }),
+            None => {
+                let context: &'static Self = Box::leak(Box::new(Self::open(library)?));
+                *opened = Some(context);
+                Ok(context)
+            }
+        }
+    }
+
+    /// The process's context, if there is one.
+    pub fn opened() -> Option<&'static Self> {
+        *OPENED.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(library: &str) -> Result<Self, UcxError> {
+        let ucp = Ucp::load(library)?;
+        let failed = |call, status| UcxError::Call { call, reason: ucp.text(status) };
+        let mut config = null_mut();
+        // SAFETY: NULL stands for the environment's UCX_* and the usual files.
+        let status = unsafe { (ucp.functions.ucp_config_read)(null(), null(), &raw mut config) };
+        if status != OK {
+            return Err(failed("ucp_config_read", status));
+        }
+        let params = sys::ContextParams {
+            field_mask: sys::PARAM_FEATURES | sys::PARAM_WORKERS_SHARED,
+            features: FEATURE_RMA | FEATURE_MESSAGES,
+            workers_shared: 1,
+            ..Default::default()
+        };
+        let mut handle = null_mut();
+        let init = ucp.functions.ucp_init_version;
+        // SAFETY: parameters of version 1.12, as `sys` has them, and a configuration it has made.
+        let status = unsafe { init(1, 12, &raw const params, config, &raw mut handle) };
+        // SAFETY: it is not used any more.
+        unsafe { (ucp.functions.ucp_config_release)(config) };
+        if status != OK {
+            return Err(failed("ucp_init_version", status));
+        }
+        Ok(Self { ucp, handle, library: library.to_owned(), place: place() })
+    }
+
+    /// Whether somebody there can share memory with this process.
+    pub fn is_here(&self, place: Place) -> bool {
+        place == self.place && place != [0; 2]
+    }
+
+    /// What a failed call says.
+    pub fn failed(&self, call: &'static str, status: sys::Status) -> TransportError {
+        TransportError::Ucx { call, reason: self.ucp.text(status) }
+    }
+}
+
+/// Zeroes where it cannot be found out, which equals nobody's.
+fn place() -> Place {
+    let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = std::fs::read_link("/proc/self/ns/ipc").unwrap_or_default();
+    if boot.is_empty() || namespace.as_os_str().is_empty() {
+        return [0; 2];
+    }
+    let digest = zepto_core::hash::digest;
+    [digest(&boot), digest(namespace.as_os_str().as_encoded_bytes())]
+}
+
+/// Memory that one peer writes. It is UCX's own, so that a peer on this machine can map it.
+pub struct Memory {
+    context: &'static Context,
+    handle: sys::MemoryHandle,
+    lines: NonNull<SharedLine>,
+    count: usize,
+    /// What a peer needs to reach it.
+    pub key: Vec<u8>,
+    /// Number of its System V segment, if it is one.
+    pub segment: Option<i32>,
+}
+
+// SAFETY: the handle belongs to a context that any thread may use; the lines are made of atomics.
+unsafe impl Send for Memory {}
+// SAFETY: as above; nothing changes but the lines.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// `count` zeroed lines.
+    pub fn map(context: &'static Context, count: usize) -> Result<Self, TransportError> {
+        let functions = &context.ucp.functions;
+        let length = count * size_of::<SharedLine>();
+        let params = sys::MapParams {
+            field_mask: sys::MAP_PARAM_LENGTH | sys::MAP_PARAM_FLAGS,
+            address: null_mut(),
+            length,
+            flags: MAP_ALLOCATE,
+            room: Default::default(),
+        };
+        let mut handle = null_mut();
+        // SAFETY: the context lives, and the parameters are as `sys` has them.
+        let status =
+            unsafe { (functions.ucp_mem_map)(context.handle, &raw const params, &raw mut handle) };
+        if status != OK {
+            let source = io::Error::other(context.ucp.text(status));
+            return Err(TransportError::NoMemory { bytes: length as u64, source });
+        }
+        // From here on it is unmapped when it is dropped.
+        let mut memory = Self {
+            context,
+            handle,
+            lines: NonNull::dangling(),
+            count: 0,
+            key: Vec::new(),
+            segment: None,
+        };
+        memory.find(length)?;
+        memory.count = count;
+        memory.pack()?;
+        memory.segment = segment_at(memory.lines.addr().get())?;
+        Ok(memory)
+    }
+
+    fn find(&mut self, length: usize) -> Result<(), TransportError> {
+        let mut found = sys::MemoryAttributes {
+            field_mask: sys::MEMORY_ADDRESS | sys::MEMORY_LENGTH,
+            address: null_mut(),
+            length: 0,
+            room: Default::default(),
+        };
+        // SAFETY: the handle lives, and there is room for what it tells.
+        let status =
+            unsafe { (self.context.ucp.functions.ucp_mem_query)(self.handle, &raw mut found) };
+        let lines = NonNull::new(found.address.cast::<SharedLine>());
+        match lines {
+            Some(lines) if status == OK && found.length >= length && lines.is_aligned() => {
+                self.lines = lines;
+                Ok(())
+            }
+            _ => Err(self.context.failed("ucp_mem_query", status)),
+        }
+    }
+
+    fn pack(&mut self) -> Result<(), TransportError> {
+        let functions = &self.context.ucp.functions;
+        let (mut key, mut bytes) = (null_mut(), 0);
+        let pack = functions.ucp_rkey_pack;
+        // SAFETY: context and handle live.
+        let status =
+            unsafe { pack(self.context.handle, self.handle, &raw mut key, &raw mut bytes) };
+        if status != OK {
+            return Err(self.context.failed("ucp_rkey_pack", status));
+        }
+        // SAFETY: it has packed so many bytes there.
+        self.key = unsafe { core::slice::from_raw_parts(key.cast::<u8>(), bytes) }.to_vec();
+        // SAFETY: it was packed above, and was copied.
+        unsafe { (functions.ucp_rkey_buffer_release)(key) };
+        Ok(())
+    }
+
+    /// The lines.
+    #[inline(always)]
+    pub fn lines(&self) -> &[SharedLine] {
+        // SAFETY: so many lines, aligned and zeroed at first, that live as long as `self`. A line
+        // is made of atomics, valid for any bytes, so a peer may write them meanwhile.
+        unsafe { core::slice::from_raw_parts(self.lines.as_ptr(), self.count) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: the handle is of this context, and nothing refers to the memory any more.
+        let status =
+            unsafe { (self.context.ucp.functions.ucp_mem_unmap)(self.context.handle, self.handle) };
+        debug_assert_eq!(status, OK, "memory that was mapped is unmapped");
+    }
+}
+
+/// Holds a System V segment of a peer on this machine while its key is unpacked. UCX 1.13 reads
+/// memory that was never written when a segment is gone by then, as it is when the peer was killed
+/// a moment before.
+pub struct Pin(*mut libc::c_void);
+
+impl Pin {
+    /// Nothing if it is gone.
+    pub fn hold(segment: i32) -> Option<Self> {
+        // SAFETY: it is attached wherever there is room, and nothing is read of it.
+        let at = unsafe { libc::shmat(segment, null(), libc::SHM_RDONLY) };
+        (at.addr() != usize::MAX).then_some(Self(at))
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        // SAFETY: it was attached there.
+        unsafe { libc::shmdt(self.0) };
+    }
+}
+
+/// The System V segment that is mapped at an address: none where it is private memory.
+fn segment_at(address: usize) -> Result<Option<i32>, TransportError> {
+    let maps = std::fs::read_to_string("/proc/self/maps");
+    let maps =
+        maps.map_err(|source| TransportError::Os { call: "read /proc/self/maps", source })?;
+    let line = maps.lines().find(|line| range_of(line).is_some_and(|r| r.contains(&address)));
+    let fields: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
+    match fields.as_slice() {
+        [_, _, _, _, inode, path, ..] if path.starts_with("/SYSV") => Ok(inode.parse().ok()),
+        // Shared memory that is no segment, whose owner cannot be held alive.
+        [_, access, ..] if access.ends_with('s') => {
+            let reason = "posix shared memory alone is not safe to share: let UCX_TLS have sysv, \
+                          as shm does"
+                .to_owned();
+            Err(TransportError::Ucx { call: "ucp_mem_map", reason })
+        }
+        _ => Ok(None),
+    }
+}
+
+fn range_of(line: &str) -> Option<core::ops::Range<usize>> {
+    let (from, to) = line.split_whitespace().next()?.split_once('-')?;
+    Some(usize::from_str_radix(from, 16).ok()?..usize::from_str_radix(to, 16).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_memory_is_no_segment() {
+        let byte = Box::new(0_u8);
+        assert_eq!(segment_at(core::ptr::from_ref(&*byte).addr()).unwrap(), None);
+        assert_eq!(segment_at(0).unwrap(), None);
+    }
+
+    #[test]
+    fn a_segment_is_known_by_its_number_and_can_be_held_until_it_is_gone() {
+        // SAFETY: plain system calls; the segment is removed below.
+        let id = unsafe { libc::shmget(libc::IPC_PRIVATE, 4096, libc::IPC_CREAT | 0o600) };
+        let pin = Pin::hold(id).expect("it is there");
+        assert_eq!(segment_at(pin.0.addr()).unwrap(), Some(id));
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::shmctl(id, libc::IPC_RMID, null_mut()) }, 0);
+        assert!(Pin::hold(id).is_some(), "as long as somebody has it");
+        drop(pin);
+        assert!(Pin::hold(id).is_none());
+    }
+}

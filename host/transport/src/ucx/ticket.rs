@@ -1,0 +1,138 @@
+//! What two ends tell each other: where a region is, and whose worker reaches it.
+//!
+//! A ticket goes over RPC, and its answer comes back by message. UCX believes every byte of an
+//! address or a key and may end the process over a bad one, so a ticket has a checksum.
+
+use super::context::Place;
+use crate::transport::TransportError;
+use zepto_core::hash::digest;
+use zepto_core::limits::UCX_TICKET_BYTES_MAX;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"zeptUCX1");
+/// Words before the address: magic, checksum, number, place, memory, lines, segment, two lengths.
+const WORDS: usize = 10;
+/// Words that the checksum does not cover: magic and itself.
+const UNCHECKED: usize = 2;
+
+/// A region of a peer, and the way there. A writer's has no memory: it asks for some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The number that the owner has given the region, or the reply that it waits for.
+    pub number: u64,
+    /// Where that is.
+    pub place: Place,
+    /// Its memory's address there.
+    pub memory: u64,
+    /// Lines of the region.
+    pub lines: u64,
+    /// Its System V segment, if it is one.
+    pub segment: Option<i32>,
+    /// The worker that serves it.
+    pub worker: Vec<u8>,
+    /// Its key.
+    pub key: Vec<u8>,
+}
+
+impl Ticket {
+    /// As bytes, at most [`UCX_TICKET_BYTES_MAX`].
+    ///
+    /// # Errors
+    /// When address and key are longer than that: there are too many devices.
+    pub fn encode(&self) -> Result<Vec<u8>, TransportError> {
+        let segment = self.segment.map_or(u64::MAX, |segment| u64::from(segment.cast_unsigned()));
+        let lengths = [self.worker.len() as u64, self.key.len() as u64];
+        let head = [MAGIC, 0, self.number, self.place[0], self.place[1], self.memory, self.lines];
+        let words = head.into_iter().chain([segment]).chain(lengths);
+        let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        bytes.extend(self.worker.iter().chain(&self.key));
+        let sum = digest(&bytes[UNCHECKED * 8..]);
+        bytes[8..16].copy_from_slice(&sum.to_le_bytes());
+        if bytes.len() > UCX_TICKET_BYTES_MAX {
+            let reason =
+                format!("an address of {} bytes: let UCX_NET_DEVICES have less", bytes.len());
+            return Err(TransportError::Ucx { call: "ucp_worker_get_address", reason });
+        }
+        Ok(bytes)
+    }
+
+    /// Out of bytes that may have more behind.
+    ///
+    /// # Errors
+    /// When they are no ticket.
+    pub fn decode(bytes: &[u8]) -> Result<Self, TransportError> {
+        Self::read(bytes).ok_or(TransportError::NoTicket)
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let word = |index: usize| {
+            let bytes = bytes.get(index * 8..index * 8 + 8)?;
+            Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        };
+        if word(0)? != MAGIC {
+            return None;
+        }
+        let worker_end = (WORDS * 8).checked_add(usize::try_from(word(8)?).ok()?)?;
+        let end = worker_end.checked_add(usize::try_from(word(9)?).ok()?)?;
+        let covered = bytes.get(UNCHECKED * 8..end)?;
+        if end > UCX_TICKET_BYTES_MAX || digest(covered) != word(1)? {
+            return None;
+        }
+        let segment = match word(7)? {
+            u64::MAX => None,
+            id => Some(u32::try_from(id).ok()?.cast_signed()),
+        };
+        Some(Self {
+            number: word(2)?,
+            place: [word(3)?, word(4)?],
+            memory: word(5)?,
+            lines: word(6)?,
+            segment,
+            worker: bytes.get(WORDS * 8..worker_end)?.to_vec(),
+            key: bytes.get(worker_end..end)?.to_vec(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket() -> Ticket {
+        Ticket {
+            number: 1,
+            place: [2, 3],
+            memory: 4,
+            lines: 5,
+            segment: Some(6),
+            worker: vec![7; 100],
+            key: vec![8; 30],
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        for segment in [None, Some(0), Some(i32::MAX)] {
+            let ticket = Ticket { segment, ..ticket() };
+            let mut bytes = ticket.encode().unwrap();
+            bytes.extend([0; 100]);
+            assert_eq!(Ticket::decode(&bytes).unwrap(), ticket);
+        }
+    }
+
+    #[test]
+    fn a_ticket_with_one_wrong_bit_or_one_byte_less_is_none() {
+        let bytes = ticket().encode().unwrap();
+        for index in 0..bytes.len() {
+            let mut wrong = bytes.clone();
+            wrong[index] ^= 1 << (index % 8);
+            assert!(Ticket::decode(&wrong).is_err(), "byte {index}");
+            assert!(Ticket::decode(&bytes[..index]).is_err(), "cut at {index}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_end_is_an_error_and_not_a_long_ticket() {
+        let ticket = Ticket { worker: vec![0; UCX_TICKET_BYTES_MAX], ..ticket() };
+        assert!(ticket.encode().unwrap_err().to_string().contains("UCX_NET_DEVICES"));
+    }
+}

@@ -1,0 +1,247 @@
+//! A worker: what its peers reach it by, its channels, and what arrives at it.
+//!
+//! A lane's two ends are used by one thread and opened by another, so a worker is under a lock. In
+//! its duty cycle a thread takes it once, and once for every message it sends; where memory is
+//! mapped there are none.
+
+use super::arrivals::{Arrivals, arrive};
+use super::channel::{Channel, Op, Staging};
+use super::context::Context;
+use super::peers::{Peer, Peers};
+use super::sys::{self, OK, THREAD_MODE_SERIALIZED};
+use super::ticket::Ticket;
+use crate::lines::SharedLine;
+use crate::transport::TransportError;
+use core::ffi::c_uint;
+use core::ptr::{NonNull, null_mut};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use zepto_core::limits::UCX_CHANNELS_MAX;
+
+/// Number of the one kind of message, of those that UCX tells apart.
+pub const HANDLER: c_uint = 1;
+/// Rounds of progress for endpoints to close before their worker ends.
+const CLOSE_ROUNDS: usize = 10_000;
+
+/// A worker.
+pub struct Worker {
+    pub context: &'static Context,
+    /// What peers reach it by.
+    pub address: Vec<u8>,
+    pub arrivals: Arc<Arrivals>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    handle: sys::WorkerHandle,
+    peers: Peers,
+    channels: Vec<Option<Channel>>,
+    /// Channels with something to send on.
+    busy: Vec<usize>,
+    /// A channel was closed since peers were looked at.
+    is_unswept: bool,
+}
+
+// SAFETY: a worker may be used by any thread, one at a time (`THREAD_MODE_SERIALIZED`), which the
+// lock around this sees to; the pointers in channels are UCX's and follow the worker.
+unsafe impl Send for Inner {}
+
+impl Worker {
+    /// A new worker.
+    pub fn open(context: &'static Context) -> Result<Self, TransportError> {
+        let params = sys::WorkerParams {
+            field_mask: sys::WORKER_PARAM_THREAD_MODE,
+            thread_mode: THREAD_MODE_SERIALIZED,
+            ..Default::default()
+        };
+        let mut handle = null_mut();
+        let create = context.ucp.functions.ucp_worker_create;
+        // SAFETY: the context lives, and the parameters are as `sys` has them.
+        let status = unsafe { create(context.handle, &raw const params, &raw mut handle) };
+        if status != OK {
+            return Err(context.failed("ucp_worker_create", status));
+        }
+        let inner = Mutex::new(Inner {
+            handle,
+            peers: Peers::default(),
+            channels: Vec::new(),
+            busy: Vec::new(),
+            is_unswept: false,
+        });
+        // From here on it ends when it is dropped.
+        let mut worker = Self { context, address: Vec::new(), arrivals: Arc::default(), inner };
+        worker.receive(handle)?;
+        worker.address = worker.ask_address(handle)?;
+        Ok(worker)
+    }
+
+    /// Lets messages arrive.
+    fn receive(&self, handle: sys::WorkerHandle) -> Result<(), TransportError> {
+        let params = sys::HandlerParams {
+            field_mask: sys::HANDLER_FIELDS,
+            id: HANDLER,
+            flags: 0,
+            handler: arrive,
+            argument: Arc::as_ptr(&self.arrivals).cast_mut().cast(),
+            room: Default::default(),
+        };
+        let set = self.context.ucp.functions.ucp_worker_set_am_recv_handler;
+        // SAFETY: the worker lives, and calls the handler only as long as it does, which is not as
+        // long as the arrivals.
+        match unsafe { set(handle, &raw const params) } {
+            OK => Ok(()),
+            status => Err(self.context.failed("ucp_worker_set_am_recv_handler", status)),
+        }
+    }
+
+    fn ask_address(&self, handle: sys::WorkerHandle) -> Result<Vec<u8>, TransportError> {
+        let functions = &self.context.ucp.functions;
+        let (mut address, mut bytes) = (null_mut(), 0);
+        let ask = functions.ucp_worker_get_address;
+        // SAFETY: the worker lives.
+        let status = unsafe { ask(handle, &raw mut address, &raw mut bytes) };
+        if status != OK {
+            return Err(self.context.failed("ucp_worker_get_address", status));
+        }
+        // SAFETY: it has written so many bytes there.
+        let copy = unsafe { core::slice::from_raw_parts(address.cast::<u8>(), bytes) }.to_vec();
+        // SAFETY: it was got above, and was copied.
+        unsafe { (functions.ucp_worker_release_address)(handle, address) };
+        Ok(copy)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drives what is under way, unless another thread does just now.
+    pub fn progress(&self) -> usize {
+        let Ok(mut inner) = self.inner.try_lock() else { return 0 };
+        // SAFETY: the worker lives, and is locked.
+        let done = unsafe { (self.context.ucp.functions.ucp_worker_progress)(inner.handle) };
+        inner.peers.progress(self.context);
+        if core::mem::take(&mut inner.is_unswept) {
+            inner.peers.sweep(self.context);
+        }
+        done as usize + inner.pump()
+    }
+
+    /// Opens the way to the region that a ticket names.
+    pub fn open_channel(
+        self: &Arc<Self>,
+        ticket: &Ticket,
+        staging: Staging,
+    ) -> Result<Outgoing, TransportError> {
+        let mut inner = self.lock();
+        if inner.channels.iter().flatten().count() >= UCX_CHANNELS_MAX {
+            return Err(TransportError::Busy);
+        }
+        let handle = inner.handle;
+        let peer = inner.peers.get(self.context, handle, &ticket.worker)?;
+        let channel = Channel::open(self.context, Arc::clone(&peer), ticket, staging)?;
+        let direct = channel.direct;
+        let place = inner.channels.iter().position(Option::is_none);
+        let index = place.unwrap_or_else(|| {
+            inner.channels.push(None);
+            inner.channels.len() - 1
+        });
+        inner.channels[index] = Some(channel);
+        Ok(Outgoing { worker: Arc::clone(self), index, direct, peer })
+    }
+
+    /// The transports in use.
+    pub fn lanes(&self) -> Vec<String> {
+        self.lock().peers.lanes().cloned().collect()
+    }
+}
+
+impl Inner {
+    /// Lets every channel send on; those that are closing are over once they are empty.
+    fn pump(&mut self) -> usize {
+        let mut work = 0;
+        let Self { channels, busy, is_unswept, .. } = self;
+        busy.retain(|&index| {
+            let Some(channel) = &mut channels[index] else { return false };
+            work += channel.pump();
+            let is_done = channel.is_done();
+            if is_done && channel.is_closing {
+                channels[index] = None;
+                *is_unswept = true;
+            }
+            !is_done
+        });
+        work
+    }
+
+    fn push(&mut self, index: usize, op: Op) {
+        let Some(channel) = &mut self.channels[index] else { return };
+        let was_busy = !channel.is_done();
+        channel.push(op);
+        channel.pump();
+        if !was_busy && !channel.is_done() {
+            self.busy.push(index);
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is sent on; keys go before endpoints, and both before the worker. What messages
+        // are made from goes after it.
+        let mut channels: Vec<Channel> = inner.channels.drain(..).flatten().collect();
+        channels.iter_mut().for_each(Channel::end);
+        inner.peers.close_all(self.context, inner.handle, CLOSE_ROUNDS);
+        // SAFETY: nothing of it is used any more.
+        unsafe { (self.context.ucp.functions.ucp_worker_destroy)(inner.handle) };
+    }
+}
+
+/// An open channel. One thread at a time.
+pub struct Outgoing {
+    worker: Arc<Worker>,
+    index: usize,
+    /// Where the peer's memory is mapped here, if it is.
+    direct: Option<NonNull<SharedLine>>,
+    peer: Arc<Peer>,
+}
+
+// SAFETY: the peer's memory is mapped as long as the channel is open, for every thread.
+unsafe impl Send for Outgoing {}
+
+impl Outgoing {
+    /// A line of the peer's memory, where it is mapped.
+    #[inline(always)]
+    pub fn direct(&self, line: usize) -> Option<&SharedLine> {
+        let first = self.direct?;
+        // SAFETY: the region's owner looks that the line is within the memory, of which the peer's
+        // ticket says how much there is.
+        let line = unsafe { first.add(line) };
+        // SAFETY: it is aligned and mapped as long as the channel is open; a line is made of
+        // atomics, so the peer may read it meanwhile.
+        Some(unsafe { line.as_ref() })
+    }
+
+    /// Sends on, where it is not mapped.
+    pub fn push(&self, op: Op) {
+        self.worker.lock().push(self.index, op);
+    }
+
+    /// Whether the peer is known to be gone.
+    pub fn is_left(&self) -> bool {
+        self.peer.failed.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        let mut inner = self.worker.lock();
+        inner.is_unswept = true;
+        if let Some(channel) = &mut inner.channels[self.index] {
+            channel.is_closing = true;
+            if channel.is_done() {
+                inner.channels[self.index] = None;
+            }
+        }
+    }
+}
