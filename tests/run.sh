@@ -54,7 +54,7 @@ step() {
 
 provide "cc=gcc libc6-dev" "c++=g++" "ip=iproute2" "unshare=util-linux" "clang=clang" "wasm-ld=lld" \
     "nm=binutils" "cmake=cmake make" "pkg-config=pkg-config" "valgrind=valgrind libc6-dbg" \
-    "abidiff=abigail-tools"
+    "abidiff=abigail-tools" "ucx_info=ucx-utils"
 # Plugins are built for wasm32: by rustup's target if it is there, else by Debian's compiler.
 if [ ! -d "$(rustc --print target-libdir --target wasm32-unknown-unknown 2>/dev/null)" ]; then
     provide "/usr/bin/rustc=rustc-web rust-web-src"

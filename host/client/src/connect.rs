@@ -110,23 +110,28 @@ pub async fn open_lane(
             Err(ClientError::Unknown(text)) => {
                 tracing::warn!(address, text, "no shared memory here; the lane goes over RPC");
             }
-            done => return done,
+            Ok(None) => {}
+            Ok(Some(opened)) => return Ok(opened),
+            Err(error) => return Err(error),
         }
     }
     open_over_rpc(&connection, request).await
 }
 
-/// Meets the node at its door and shares the lane's memory with it.
+/// Meets the node at its door, if it has one, and shares the lane's memory with it.
 async fn open_shared(
     peers: &Peers,
     address: &str,
     request: &LaneRequest,
-) -> Result<Opened<Shm>, ClientError> {
+) -> Result<Option<Opened<Shm>>, ClientError> {
     let meet = Request::Meet(request.clone());
     let (door, nonce) = match ask(peers, address, &meet, OPEN_WITHIN).await? {
         Response::Meet { door, nonce } => (door, nonce),
         other => return Err(unexpected(&other)),
     };
+    if door.is_empty() {
+        return Ok(None);
+    }
     let spec = LaneSpec { nonce, slots: request.slots };
     let meeting =
         tokio::task::spawn_blocking(move || zepto_transport::meet(&door, spec, &[], OPEN_WITHIN));
@@ -134,7 +139,7 @@ async fn open_shared(
     let meeting = meeting.map_err(|error| ClientError::Unknown(error.to_string()))?;
     let hung_up = watch_peer(meeting.peer).map_err(|e| ClientError::Unknown(e.to_string()))?;
     let bell = meeting.bell;
-    Ok(Opened {
+    Ok(Some(Opened {
         to: Destination { node: request.node, shard: request.shard },
         incarnation: request.incarnation,
         link: Link::Peer(meeting.sender),
@@ -144,7 +149,7 @@ async fn open_shared(
             }
         })),
         hung_up: Some(Box::new(move || hung_up.load(Ordering::Acquire))),
-    })
+    }))
 }
 
 /// A flag that is set when the other end of a meeting's socket is gone. Nothing else ever comes

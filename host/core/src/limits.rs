@@ -84,7 +84,7 @@ pub const UCX_CHANNELS_MAX: usize = 4 * LANES_PER_SHARD_MAX;
 pub const UCX_MESSAGE_LINES_MAX: usize = 112;
 /// Messages that wait for a peer to take earlier ones; with more it counts as gone.
 pub const UCX_QUEUE_MAX: usize = 1 << 16;
-/// Endpoints over TCP that are kept without a lane.
+/// UCX endpoints that are kept without a lane.
 pub const UCX_IDLE_PEERS_MAX: usize = 64;
 /// Bytes of a request, or of an answer, when two processes of one host meet.
 pub const MEET_BYTES_MAX: usize = 1 << 10;

@@ -100,8 +100,9 @@ pub struct RunArgs {
     /// Address of a member, may be repeated; without any, a new cluster is founded
     #[arg(long, value_name = "ADDR", num_args = 1..)]
     seed: Vec<String>,
-    /// shm, or ucx once that is built in
-    #[arg(long, value_name = "shm|ucx")]
+    /// How nodes reach each other's memory: shm, on one machine; ucx (libucx0), on one or over a
+    /// network [default: shm]
+    #[arg(long, value_name = "shm|ucx", env = "ZEPTO_TRANSPORT")]
     transport: Option<String>,
     /// Memory for ticks, such as 512MiB [default: 1GiB]
     #[arg(long, value_name = "SIZE")]

@@ -70,7 +70,7 @@ impl<T: Wire> Service<T> {
             (Box::new(self.status(joined)), placed)
         });
         let numbers = Numbers {
-            transport: self.transport,
+            transport: T::NAME,
             started_s: self.condition.started_wall_ns as f64 / 1e9,
             ready: self.not_ready().is_none(),
             alive: self.not_alive().is_none(),

@@ -6,7 +6,7 @@
 
 use crate::admin::Admin;
 use crate::agent::conductor::{Addresses, Conductor, Opinions, Setup};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::enter::{self, Entered};
 use crate::leave;
 use crate::life::Life;
@@ -83,6 +83,7 @@ impl fmt::Display for StopReport {
 /// What is wrong and what to do.
 pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
     config.check()?;
+    let ends = ends_of::<T>(&config)?;
     let env: Arc<dyn Env> = Arc::new(Real::new());
     let secret = config.secret_file.as_deref().map(ClusterSecret::open).transpose()?;
     let rpc = zepto_rpc::Config { secret, ..zepto_rpc::Config::default() };
@@ -109,6 +110,7 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
         host,
         peers,
         Arc::clone(&env),
+        ends,
     ));
     let mut life = Life::default();
     let (fail, failed) = watch::channel(None);
@@ -136,6 +138,15 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
         Running { service, address, admin, data_dir, stop_server, server, life, failed, rounds };
     running.activate_first(&entered).await?;
     Ok(running)
+}
+
+/// The shards' ends of the transport.
+fn ends_of<T: Wire>(config: &Config) -> Result<Vec<T>, StartError> {
+    if config.transport != T::NAME {
+        let text = format!("{} is what this program's nodes can have here", T::NAME);
+        return Err(ConfigError::Value { key: "transport", text }.into());
+    }
+    (0..config.shards).map(|_| T::open(config).map_err(StartError::Transport)).collect()
 }
 
 /// The address that others are told.
@@ -200,17 +211,20 @@ fn assemble<T: Wire>(
     let state = Arc::clone(entered.log.state());
     let (me, incarnation) = (entered.node, service.incarnation);
     let bits = state.view().placement().bits;
-    let started = shards::start::<T>(config, bits, me, incarnation, state.views(), env);
+    let started = shards::start(config, bits, me, incarnation, state.views(), env, &service.ends);
     let Started { ports, threads, rounds } =
         started.map_err(|e| StartError::system("the shards", e))?;
     life.keep_shards(threads);
     let door_name = format!("zepto-{:032x}", random_128());
     let door = T::open_door(&door_name)
         .map_err(|text| StartError::system("the door", std::io::Error::other(text)))?;
+    let door_name = if door.is_some() { door_name } else { String::new() };
     let runtime = tokio::runtime::Handle::current();
     let meetings = Arc::new(Meetings::new(door_name, ports.clone(), Arc::clone(env), runtime));
-    let at_door = Arc::clone(&meetings);
-    life.thread("zepto-door", move |stop| T::serve_door(door, &at_door, stop))?;
+    if let Some(door) = door {
+        let at_door = Arc::clone(&meetings);
+        life.thread("zepto-door", move |stop| T::serve_door(door, &at_door, stop))?;
+    }
     let opinions = Opinions::default();
     let (transitions, changes) = mpsc::channel(MEMBERS_MAX * 2);
     let addresses = Addresses::default();

@@ -137,7 +137,7 @@ impl<T: Wire, L: ControlLog + Clone> Replication<T, L> {
                 let (way, address) = (self.way.clone(), member.address.clone());
                 let port = self.shards[shard].clone();
                 lanes.spawn(async move {
-                    match T::open_lane(&way, address, request).await {
+                    match port.transport().open_lane(&way, address, request).await {
                         Ok(opened) => {
                             port.send(Command::Follower(opened));
                         }

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use zepto_client::lanes::LaneDoor;
 use zepto_client::message::{
-    self, LanePurpose, LaneRequest, Leg, Part, PluginRequest, Query, Request, Response,
+    self, LaneOffer, LanePurpose, LaneRequest, Leg, Part, PluginRequest, Query, Request, Response,
 };
 use zepto_client::real::random_128;
 use zepto_control::{Command as LogCommand, ControlLog, Outcome};
@@ -72,8 +72,8 @@ pub struct Service<T: Transport> {
     pub peers: Peers,
     /// Clocks.
     pub env: Arc<dyn Env>,
-    /// Declared copies, for status.
-    pub transport: &'static str,
+    /// Its shards' ends of the transport.
+    pub ends: Vec<T>,
     /// What the server that stands before it counts.
     pub server: Arc<ServerTally>,
     /// What the conductor counts.
@@ -102,9 +102,9 @@ impl<T: Wire> Service<T> {
         host: Vec<u8>,
         peers: Peers,
         env: Arc<dyn Env>,
+        ends: Vec<T>,
     ) -> Self {
-        let queries = Semaphore::new(QUERIES_MAX);
-        let (transport, joined) = (T::NAME, OnceLock::new());
+        let (queries, joined) = (Semaphore::new(QUERIES_MAX), OnceLock::new());
         let server = ServerTally::new(&zepto_rpc::Config::default());
         let (beats, condition) = (Arc::default(), Condition::new(env.wall_ns()));
         Self {
@@ -114,7 +114,7 @@ impl<T: Wire> Service<T> {
             host,
             peers,
             env,
-            transport,
+            ends,
             server,
             beats,
             condition,
@@ -148,6 +148,7 @@ impl<T: Wire> Service<T> {
             Request::Query(query) => self.query(query, deadline).await,
             Request::Leg(leg) => self.leg(leg).await.map(Response::Part),
             Request::Meet(request) => self.meet(request),
+            Request::Share(offer) => self.share(offer),
             Request::Join(request) => {
                 join::welcome(self.log()?, self.joined.get(), &self.peers, request).await
             }
@@ -257,6 +258,13 @@ impl<T: Wire> Service<T> {
         let (door, nonce) =
             promised.map_err(|reason| refused(reason, "too many lanes are being opened"))?;
         Ok(Response::Meet { door, nonce })
+    }
+
+    fn share(&self, offer: LaneOffer) -> Answer {
+        let joined = self.member()?;
+        check_lane(&offer.lane, joined.node, self.incarnation, joined.shards.len())?;
+        let port = &joined.shards[usize::from(offer.lane.shard)];
+        Ok(Response::Share { ticket: T::share(port, offer)? })
     }
 
     fn heard(&self, node: NodeId, incarnation: Incarnation) -> Answer {

@@ -33,9 +33,10 @@ pub struct ShardPort<T: Transport> {
     rounds: Arc<AtomicU64>,
     counters: Arc<ArcSwap<ShardCounters>>,
     news: watch::Receiver<Arc<News>>,
+    transport: T,
 }
 
-impl<T: Transport> Clone for ShardPort<T> {
+impl<T: Transport + Clone> Clone for ShardPort<T> {
     fn clone(&self) -> Self {
         Self {
             commands: self.commands.clone(),
@@ -44,6 +45,7 @@ impl<T: Transport> Clone for ShardPort<T> {
             rounds: Arc::clone(&self.rounds),
             counters: Arc::clone(&self.counters),
             news: self.news.clone(),
+            transport: self.transport.clone(),
         }
     }
 }
@@ -57,6 +59,11 @@ impl<T: Transport> ShardPort<T> {
     /// What it stores, to read.
     pub fn reader(&self) -> &StoreReader {
         &self.reader
+    }
+
+    /// Its end of the transport.
+    pub fn transport(&self) -> &T {
+        &self.transport
     }
 
     /// Rounds of work it has done.
@@ -116,7 +123,8 @@ pub struct Started<T: Transport> {
     pub rounds: Vec<Round>,
 }
 
-/// Starts the shards, each on a thread of its own unless they are polled.
+/// Starts the shards, each with its end of the transport, and on a thread of its own unless they
+/// are polled.
 ///
 /// # Errors
 /// When the system has no thread or descriptor left, or the memory is too little to begin with.
@@ -127,10 +135,11 @@ pub fn start<T: Wire>(
     incarnation: Incarnation,
     views: &Arc<ArcSwap<View>>,
     env: &Arc<dyn Env>,
+    ends: &[T],
 ) -> io::Result<Started<T>> {
     let stop = Arc::new(AtomicBool::new(false));
     let (mut ports, mut threads, mut rounds) = (Vec::new(), Vec::new(), Vec::<Round>::new());
-    for shard in 0..config.shards {
+    for (shard, transport) in (0..config.shards).zip(ends) {
         let identity = Identity { node, incarnation, shard };
         let (store, reader) = open_store(config, bits)?;
         let (sender, commands) = sync_channel(SHARD_COMMANDS_MAX);
@@ -138,6 +147,7 @@ pub fn start<T: Wire>(
         let (announce, news) = watch::channel(Arc::default());
         let port = ShardPort {
             news,
+            transport: transport.clone(),
             commands: sender,
             bell: Arc::new(Bell::new().map_err(io::Error::other)?),
             reader,
@@ -199,7 +209,7 @@ impl<T: Transport> Runner<T> {
     fn round(&mut self) -> usize {
         let Self { agent, port, env, counted, announce, .. } = self;
         let now = env.now();
-        let work = agent.do_work(now, env.wall_ns());
+        let work = port.transport.progress() + agent.do_work(now, env.wall_ns());
         port.rounds.store(port.rounds.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         if let Some(news) = agent.news() {
             announce.send_replace(Arc::new(news));

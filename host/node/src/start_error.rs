@@ -53,6 +53,9 @@ pub enum StartError {
     /// The cluster does not take this node: its id is in use, or it belongs to another cluster.
     #[error("cannot join: {0}")]
     Refused(String),
+    /// The transport.
+    #[error("{0}")]
+    Transport(String),
     /// A plugin that the node is configured with.
     #[error("{0}")]
     Plugin(String),

@@ -1,48 +1,59 @@
-//! What a transport adds to be a node's: how two processes meet to share lanes.
+//! What a transport adds to be a node's: how two processes come to share lanes.
 //!
-//! A producer asks over RPC where to meet and gets a door and a nonce; at the door the nonce says
-//! which lane this is and which shard it leads to. Nobody without the nonce gets in, and a nonce
-//! is good for one lane and for a few seconds.
+//! Over shared memory they meet: a producer asks over RPC where, and gets a door and a nonce; at
+//! the door the nonce says which lane this is and which shard it leads to. Nobody without the nonce
+//! gets in, and a nonce is good for one lane and for a few seconds. Over UCX the two ends tell each
+//! other over RPC where their memory is.
+
+mod shm;
+mod ucx;
 
 use crate::agent::shard::{Command, LaneTerms, SourceTerms};
+use crate::config::Config;
 use crate::shards::ShardPort;
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use zepto_client::ClientError;
-use zepto_client::message::{LanePurpose, LaneRequest};
+use zepto_client::message::{LaneOffer, LanePurpose, LaneRequest};
 use zepto_client::producer::Opened;
 use zepto_core::env::Env;
 use zepto_core::limits::LANES_PER_SHARD_MAX;
 use zepto_core::time::Nanos;
 use zepto_core::{NodeId, Refusal};
 use zepto_rpc::Peers;
-use zepto_transport::{Door, Knock, Shm, Transport};
+use zepto_transport::{Receiver, Transport};
 
 /// How long a nonce waits for its lane.
 const NONCE_LIFE: Duration = Duration::from_secs(10);
-/// How often the door looks whether the node stops.
-const DOOR_TURN: Duration = Duration::from_millis(100);
 
-/// A transport that a node can be made of.
+/// A transport that a node can be made of. Each shard has one end of it; clones share it.
 pub trait Wire:
-    Transport<Region: Send + 'static, Remote: Send + 'static> + Send + Sync + 'static
+    Transport<Region: Send + 'static, Remote: Send + 'static> + Clone + Send + Sync + 'static
 {
     /// Its name in the configuration.
     const NAME: &'static str;
 
-    /// Where a node receives new lanes.
+    /// Where a node receives new lanes, apart from its server.
     type Door: Send + 'static;
 
-    /// Opens the node's door under an unguessable name.
+    /// One end of it.
+    ///
+    /// # Errors
+    /// Why there is none, in words for who runs the node.
+    fn open(config: &Config) -> Result<Self, String>;
+
+    /// Opens the node's door under an unguessable name; nothing if it has none.
     ///
     /// # Errors
     /// What the system said.
-    fn open_door(name: &str) -> Result<Self::Door, String>;
+    fn open_door(name: &str) -> Result<Option<Self::Door>, String>;
 
-    /// Opens a lane to a shard of another node, which may end up on this machine or another.
+    /// Opens a lane from here to a shard of another node, which may end up on this machine or
+    /// another.
     fn open_lane(
+        &self,
         way: &Way,
         address: String,
         request: LaneRequest,
@@ -50,6 +61,15 @@ pub trait Wire:
 
     /// Lets lanes in until `stop` is set. Runs on a thread of its own.
     fn serve_door(door: Self::Door, meetings: &Meetings<Self>, stop: &AtomicBool);
+
+    /// Lets in a lane that was offered to the server; returns where its receiver is.
+    ///
+    /// # Errors
+    /// Why not.
+    fn share(port: &ShardPort<Self>, offer: LaneOffer) -> Result<Vec<u8>, (Refusal, String)>;
+
+    /// What is to be known of it, in lines for an operator.
+    fn report(ends: &[Self]) -> Vec<String>;
 }
 
 /// The way to other nodes.
@@ -63,6 +83,7 @@ pub struct Way {
 
 /// Lanes that were promised and did not come yet, and the shards they lead to.
 pub struct Meetings<T: Transport> {
+    /// Its name; empty where there is none.
     door: String,
     shards: Vec<ShardPort<T>>,
     expected: Mutex<BTreeMap<u128, (LaneRequest, Nanos)>>,
@@ -70,8 +91,8 @@ pub struct Meetings<T: Transport> {
     runtime: tokio::runtime::Handle,
 }
 
-impl<T: Transport> Meetings<T> {
-    /// Meetings at the door of this name.
+impl<T: Wire> Meetings<T> {
+    /// Meetings at the door of this name, which is empty where there is none.
     pub fn new(
         door: String,
         shards: Vec<ShardPort<T>>,
@@ -81,11 +102,15 @@ impl<T: Transport> Meetings<T> {
         Self { door, shards, expected: Mutex::default(), env, runtime }
     }
 
-    /// Promises a lane: where to meet, and with which nonce. Any thread.
+    /// Promises a lane: where to meet, and with which nonce; nowhere if there is no door. Any
+    /// thread.
     ///
     /// # Errors
     /// When too many are promised already.
     pub fn promise(&self, request: LaneRequest) -> Result<(String, u128), Refusal> {
+        if self.door.is_empty() {
+            return Ok((String::new(), 0));
+        }
         let now = self.env.now();
         let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
         expected.retain(|_, (_, since)| now.since(*since) < NONCE_LIFE);
@@ -101,68 +126,6 @@ impl<T: Transport> Meetings<T> {
         let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
         let (request, since) = expected.remove(&nonce)?;
         (self.env.now().since(since) < NONCE_LIFE).then_some(request)
-    }
-}
-
-impl Wire for Shm {
-    const NAME: &'static str = "shm";
-    type Door = Door;
-
-    fn open_door(name: &str) -> Result<Door, String> {
-        Door::bind(name).map_err(|error| error.to_string())
-    }
-
-    async fn open_lane(
-        way: &Way,
-        address: String,
-        request: LaneRequest,
-    ) -> Result<Opened<Self>, ClientError> {
-        zepto_client::open_lane(&way.peers, &way.host, &address, request).await
-    }
-
-    fn serve_door(mut door: Door, meetings: &Meetings<Self>, stop: &AtomicBool) {
-        // Lanes' sockets are watched by the runtime.
-        let _entered = meetings.runtime.enter();
-        while !stop.load(Ordering::Acquire) {
-            match door.accept(DOOR_TURN) {
-                Ok(Some(knock)) => let_in(knock, meetings),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::error!(%error, "the door for shared memory is closed");
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Lets one lane in, to the shard it was promised to.
-fn let_in(knock: Knock, meetings: &Meetings<Shm>) {
-    let spec = knock.spec();
-    let promised = meetings.keep(spec.nonce).filter(|request| request.slots == spec.slots);
-    let port = promised.as_ref().and_then(|r| meetings.shards.get(usize::from(r.shard)));
-    let (Some(request), Some(port)) = (&promised, port) else {
-        tracing::warn!("somebody knocked without an invitation");
-        if let Err(error) = knock.refuse(Refusal::NotReady.code(), "no such lane is expected") {
-            tracing::debug!(%error, "and left");
-        }
-        return;
-    };
-    match knock.accept(port.bell(), &[]) {
-        Ok(met) => match zepto_client::watch_peer(met.peer) {
-            Ok(hung_up) => {
-                port.send(match request.purpose {
-                    LanePurpose::Producer { memory_only } => {
-                        Command::Peer(met.receiver, LaneTerms { memory_only, hung_up })
-                    }
-                    LanePurpose::Replica { owner: node, incarnation } => {
-                        Command::Source(met.receiver, SourceTerms { node, incarnation, hung_up })
-                    }
-                });
-            }
-            Err(error) => tracing::error!(%error, "cannot watch a lane's peer; it is dropped"),
-        },
-        Err(error) => tracing::warn!(%error, "a lane could not be shared"),
     }
 }
 
@@ -188,4 +151,20 @@ pub fn check_lane(
         return Err((Refusal::LimitReached, format!("there are {shards} shards here")));
     }
     Ok(())
+}
+
+/// The receiving end of a lane, for the shard that it leads to.
+fn command<T: Transport>(
+    purpose: LanePurpose,
+    receiver: Receiver<T>,
+    hung_up: Arc<AtomicBool>,
+) -> Command<T> {
+    match purpose {
+        LanePurpose::Producer { memory_only } => {
+            Command::Peer(receiver, LaneTerms { memory_only, hung_up })
+        }
+        LanePurpose::Replica { owner: node, incarnation } => {
+            Command::Source(receiver, SourceTerms { node, incarnation, hung_up })
+        }
+    }
 }

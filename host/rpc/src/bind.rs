@@ -171,8 +171,8 @@ mod tests {
 
     #[test]
     fn a_port_taken_for_udp_alone_is_refused_too_and_leaves_nothing_bound() {
-        let udp = UdpSocket::bind("127.0.0.1:0").expect("free");
-        let address = udp.local_addr().expect("bound");
+        // A port that was free for both a moment ago.
+        let Bound { udp, address, .. } = bind("127.0.0.1:0").expect("free");
         let error = bind(&address.to_string()).expect_err("taken");
         assert!(matches!(error, BindError::InUse { protocol: "udp", .. }), "{error}");
         drop(udp);

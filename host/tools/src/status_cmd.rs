@@ -79,7 +79,7 @@ fn text(status: &Status) -> String {
          topology  index {}, hash {:016x}\n\
          log       term {}, {} voters, {}\n\
          program   {} over {}, up {}\n\
-         store     {} ticks, {}, {} series in {} partitions; {} appended, {} expired, {} refused\n\n",
+         store     {} ticks, {}, {} series in {} partitions; {} appended, {} expired, {} refused\n",
         status.name,
         status.node,
         status.incarnation,
@@ -106,6 +106,10 @@ fn text(status: &Status) -> String {
         format::count(expired(status)),
         format::count(status.store.refused_full),
     );
+    for note in &status.transport_notes {
+        text.push_str(&format!("{:<9} {note}\n", status.transport));
+    }
+    text.push('\n');
     text.push_str(&members(status));
     text.push('\n');
     text.push_str(&shards(status));
@@ -332,6 +336,7 @@ pub(crate) mod tests {
             moving: 12,
             symbols: 1000,
             transport: "shm".into(),
+            transport_notes: Vec::new(),
             members: vec![
                 member("a", 1, MemberState::Active, false, None),
                 member("b", 2, MemberState::Active, true, Some(900)),

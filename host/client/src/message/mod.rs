@@ -73,6 +73,8 @@ pub enum Request {
     },
     /// Something about the plugins of the node that is asked.
     Plugin(PluginRequest),
+    /// Opens a lane over a transport whose ends tell each other where their memory is.
+    Share(LaneOffer),
 }
 
 /// The answer to a request of the same name.
@@ -105,7 +107,7 @@ pub enum Response {
     Part(Part),
     /// To [`Request::Meet`].
     Meet {
-        /// Abstract socket name of the door.
+        /// Abstract socket name of the door; empty where there is none.
         door: String,
         /// What to say there.
         nonce: u128,
@@ -140,6 +142,11 @@ pub enum Response {
     Standing(Standing),
     /// To [`Request::Plugin`]: what was done.
     Plugin(String),
+    /// To [`Request::Share`].
+    Share {
+        /// Where the receiver's memory is, as its transport says.
+        ticket: Vec<u8>,
+    },
 }
 
 /// What an operator may ask about plugins.
@@ -235,6 +242,17 @@ pub struct LaneRequest {
     pub slots: u32,
     /// What it is for.
     pub purpose: LanePurpose,
+}
+
+/// A lane's sending end, as it is offered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneOffer {
+    /// The lane.
+    pub lane: LaneRequest,
+    /// Its number, fresh and random.
+    pub nonce: u128,
+    /// Where the sender's memory is, as its transport says.
+    pub ticket: Vec<u8>,
 }
 
 /// What a lane is for.

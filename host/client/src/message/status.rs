@@ -38,8 +38,10 @@ pub struct Status {
     pub moving: u32,
     /// Symbols of the cluster.
     pub symbols: u32,
-    /// Name of the transport: `shm`.
+    /// Name of the transport: `shm` or `ucx`.
     pub transport: String,
+    /// What else is to be known of it: versions, lanes in use, what it changed in the process.
+    pub transport_notes: Vec<String>,
     /// Every member.
     pub members: Vec<MemberStatus>,
     /// What is stored here.

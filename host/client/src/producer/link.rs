@@ -88,6 +88,11 @@ impl<T: Transport> Link<T> {
         either!(self, lane => lane.next_refusal())
     }
 
+    /// Whether the receiver is known to be gone.
+    pub fn is_left(&self) -> bool {
+        either!(self, lane => lane.is_left())
+    }
+
     /// Gives slots up for reuse.
     #[inline]
     pub fn release(&mut self, upto: u64) {

@@ -197,7 +197,7 @@ impl<T: Transport> Outlet<T> {
     }
 
     pub fn is_hung_up(&self) -> bool {
-        self.hung_up.as_ref().is_some_and(|hung_up| hung_up())
+        self.link.is_left() || self.hung_up.as_ref().is_some_and(|hung_up| hung_up())
     }
 
     fn slot(&self, index: u64) -> Option<Slot> {

@@ -92,6 +92,9 @@ pub struct DemoArgs {
     /// Memory for ticks of each node [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
+    /// How nodes reach each other's memory: shm or ucx [default: shm]
+    #[arg(long, value_name = "shm|ucx")]
+    pub transport: Option<String>,
     /// Keep the nodes' logs and data directories, and say where they are
     #[arg(long)]
     pub keep: bool,

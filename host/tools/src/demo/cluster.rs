@@ -38,6 +38,7 @@ pub(super) struct Cluster {
     /// Never locked while anything waits.
     nodes: Mutex<Vec<Node>>,
     memory: Option<String>,
+    transport: Option<String>,
     secret_file: Option<PathBuf>,
     copies: u8,
 }
@@ -65,6 +66,7 @@ impl Cluster {
             dir,
             nodes: Mutex::default(),
             memory: args.memory.clone(),
+            transport: args.transport.clone(),
             secret_file: args.secret.secret_file.clone(),
             copies: args.copies(),
         })
@@ -157,6 +159,9 @@ impl Cluster {
         command.arg(self.dir.path().join(name));
         if let Some(memory) = &self.memory {
             command.args(["--memory", memory]);
+        }
+        if let Some(transport) = &self.transport {
+            command.args(["--transport", transport]);
         }
         if let Some(file) = &self.secret_file {
             command.arg("--secret-file").arg(file);

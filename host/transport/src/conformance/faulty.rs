@@ -18,8 +18,8 @@ impl<T: Transport> FakeSender<T> {
         let lines = layout::slot_lines(&agreed);
         let (mut region, ticket) = pair.sender.register(lines).expect("a region");
         layout::write_header(&mut region, magic, header);
-        let (rx, _) = Receiver::accept(&pair.receiver, ticket, agreed).expect("a receiver");
-        pair.rest_with(&mut region);
+        let (mut rx, _) = Receiver::accept(&pair.receiver, ticket, agreed).expect("a receiver");
+        pair.bring(&mut region, || !matches!(rx.open(), Ok(false)));
         Self { region, rx }
     }
 
@@ -40,8 +40,8 @@ impl<T: Transport> FakeReceiver<T> {
         let (offer, _): (Offer<T>, _) = Sender::offer(&pair.sender, spec(8)).expect("an offer");
         let (mut region, ticket) = pair.receiver.register(layout::CREDIT_LINES).expect("a region");
         layout::write_header(&mut region, magic, header);
-        let tx = offer.complete(&pair.sender, ticket).expect("a sender");
-        pair.rest_with(&mut region);
+        let mut tx = offer.complete(&pair.sender, ticket).expect("a sender");
+        pair.bring(&mut region, || !matches!(tx.open(), Ok(false)));
         Self { region, tx }
     }
 

@@ -58,9 +58,12 @@ impl<T: Transport> Pair<T> {
         }
     }
 
-    /// The same, with a region that nobody else looks after.
-    fn rest_with(&mut self, region: &mut T::Region) {
-        for _ in 0..STEPS_TO_REST {
+    /// Looks after a region that nobody else does, until its reader has it, or for long enough.
+    fn bring(&mut self, region: &mut T::Region, mut is_there: impl FnMut() -> bool) {
+        for _ in 0..STEPS_MAX {
+            if is_there() {
+                return;
+            }
             region.go_on();
             self.step();
         }

@@ -16,7 +16,6 @@ use core::ops::Range;
 use core::ptr::{NonNull, null_mut};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use zepto_core::limits::{UCX_MESSAGE_LINES_MAX, UCX_QUEUE_MAX};
 
 /// Lines that messages are made from.
@@ -186,7 +185,7 @@ impl Channel {
 
     fn fail(&mut self) {
         self.queue.0.clear();
-        self.peer.failed.store(true, Ordering::Release);
+        self.peer.fail();
     }
 
     /// Whether nothing is under way or waits.
@@ -210,7 +209,7 @@ impl Channel {
                     self.fail();
                 }
             }
-            if self.peer.failed.load(Ordering::Acquire) {
+            if self.peer.has_failed() {
                 self.queue.0.clear();
             }
             let Some(next) = self.queue.next() else { return work };

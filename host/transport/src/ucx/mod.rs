@@ -10,11 +10,9 @@
 //!
 //! What happens when...
 //! * *UCX is not installed*: [`Ucx::open`] says what to install. Nothing of it is linked.
-//! * *the peer is killed*: where memory is mapped, nobody notices: lines go on into memory that
-//!   nobody reads. Elsewhere the endpoint fails with the next message, and [`Remote::is_left`] says
-//!   so. Either way what counts is what the peer writes back, and a failure detector decides.
-//!   (`UCP_ERR_HANDLING_MODE_PEER` tells more, but then UCX 1.13 has no shared memory lanes at all,
-//!   and two ends with different modes do not talk.)
+//! * *the peer is killed*: its endpoint fails, and [`Remote::is_left`] says so; with shared memory
+//!   alone (`UCX_TLS=shm`) nobody notices. What is mapped goes on to take lines that nobody reads.
+//!   Either way what counts is what the peer writes back, and a failure detector decides.
 //! * *the peer's process is stopped*: over TCP some megabytes go under way; then messages wait
 //!   here, up to a limit, after which the peer counts as gone.
 //! * *the reader goes first*: messages for a region that is gone are dropped.

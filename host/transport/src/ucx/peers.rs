@@ -1,10 +1,18 @@
 //! Endpoints to other workers, one for each, shared by all lanes between two workers.
 //!
-//! An endpoint over tcp that is closed leaves a descriptor open at both ends until their workers
-//! end (UCX 1.13), so those are kept for the next lane; others are closed with their last lane.
+//! They are of the kind that tells when a peer is gone (`UCP_ERR_HANDLING_MODE_PEER`). Of UCX 1.13
+//! such have no lanes over shared memory for messages, which is as well: a process that is killed
+//! in the midst of a message leaves the receiver's queue there blocked for all, and over TCP with
+//! the other kind one that is killed while it connects ends the other process. What is mapped is
+//! not concerned. Only where nothing else is to be had, as with `UCX_TLS=shm`, the other kind is
+//! used.
+//!
+//! An endpoint that is closed leaves something behind until its worker ends (UCX 1.13): over TCP a
+//! descriptor at both ends, over shared memory mappings. So those without a lane are kept for the
+//! next one, up to a limit.
 
 use super::context::Context;
-use super::sys::{self, Begun, IN_PROGRESS, OK};
+use super::sys::{self, Begun, IN_PROGRESS, OK, Status};
 use crate::transport::TransportError;
 use core::ffi::c_void;
 use core::ptr::null_mut;
@@ -16,10 +24,33 @@ use zepto_core::limits::UCX_IDLE_PEERS_MAX;
 /// Another worker, as long as somebody talks to it.
 pub struct Peer {
     pub endpoint: sys::Endpoint,
-    /// Nothing arrives there any more. Over shared memory nobody notices.
-    pub failed: AtomicBool,
+    /// Nothing arrives there any more. The endpoint's handler sets it, too.
+    failed: Arc<AtomicBool>,
+    /// How it is closed: at once, where the endpoint knows what becomes of its peer.
+    close: sys::RequestParams,
     /// Names of the transports of its lanes.
     pub lanes: Vec<String>,
+}
+
+impl Peer {
+    /// Whether nothing arrives there any more.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Nothing arrives there any more.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+}
+
+/// Notes that a peer is gone.
+///
+/// # Safety
+/// As UCX calls it, with the flag of an endpoint that is not closed yet.
+unsafe extern "C" fn note_failure(failed: *mut c_void, _: sys::Endpoint, _: Status) {
+    // SAFETY: the caller's promise.
+    unsafe { &*failed.cast::<AtomicBool>() }.store(true, Ordering::Release);
 }
 
 // SAFETY: the endpoint is only handed to UCX, under its worker's lock.
@@ -28,16 +59,22 @@ unsafe impl Send for Peer {}
 unsafe impl Sync for Peer {}
 
 /// The peers of one worker. Used under its lock.
-#[derive(Default)]
 pub struct Peers {
+    kind: Kind,
     by_address: BTreeMap<Vec<u8>, Arc<Peer>>,
     /// Failed ones that still have lanes.
     failed: Vec<Arc<Peer>>,
-    /// Requests of endpoints that are being closed.
-    closing: Vec<*mut c_void>,
+    /// Endpoints that are being closed, with the requests for it.
+    closing: Vec<(*mut c_void, Arc<Peer>)>,
 }
 
 impl Peers {
+    /// None yet.
+    pub fn new(kind: Kind) -> Self {
+        let (by_address, failed, closing) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { kind, by_address, failed, closing }
+    }
+
     /// The peer at an address: the one there is, or a new one.
     pub fn get(
         &mut self,
@@ -46,27 +83,14 @@ impl Peers {
         address: &[u8],
     ) -> Result<Arc<Peer>, TransportError> {
         let known = self.by_address.get(address);
-        if let Some(peer) = known.filter(|peer| !peer.failed.load(Ordering::Acquire)) {
+        if let Some(peer) = known.filter(|peer| !peer.has_failed()) {
             return Ok(Arc::clone(peer));
         }
         self.failed.extend(self.by_address.remove(address));
         self.sweep(context);
-        let params = sys::EndpointParams {
-            field_mask: sys::ENDPOINT_PARAM_ADDRESS | sys::ENDPOINT_PARAM_ERROR_MODE,
-            address: address.as_ptr().cast(),
-            error_mode: sys::ERROR_MODE_NONE,
-            room: Default::default(),
-        };
-        let mut endpoint = null_mut();
-        let create = context.ucp.functions.ucp_ep_create;
-        // SAFETY: the worker lives; the address is as a worker gave it (its ticket's checksum
-        // holds).
-        let status = unsafe { create(worker, &raw const params, &raw mut endpoint) };
-        if status != OK {
-            return Err(context.failed("ucp_ep_create", status));
-        }
-        let lanes = lanes_of(context, endpoint);
-        let peer = Arc::new(Peer { endpoint, failed: AtomicBool::new(false), lanes });
+        let created = create(context, worker, address, self.kind);
+        let peer = created.map_err(|status| context.failed("ucp_ep_create", status))?;
+        let peer = Arc::new(peer);
         self.by_address.insert(address.to_vec(), Arc::clone(&peer));
         Ok(peer)
     }
@@ -74,12 +98,9 @@ impl Peers {
     /// Closes what nobody uses and is not to be kept.
     pub fn sweep(&mut self, context: &Context) {
         let is_unused = |peer: &Arc<Peer>| Arc::strong_count(peer) == 1;
-        let mut kept = 0;
-        let mut over = Vec::new();
+        let (mut kept, mut over) = (0, Vec::new());
         self.by_address.retain(|_, peer| {
-            let is_kept = !peer.failed.load(Ordering::Acquire)
-                && peer.lanes.iter().any(|lane| lane == "tcp")
-                && kept < UCX_IDLE_PEERS_MAX;
+            let is_kept = !peer.has_failed() && kept < UCX_IDLE_PEERS_MAX;
             if is_unused(peer) && !is_kept {
                 over.push(Arc::clone(peer));
                 return false;
@@ -87,19 +108,18 @@ impl Peers {
             kept += usize::from(is_unused(peer));
             true
         });
-        let (unused, failed) = self.failed.drain(..).partition(is_unused);
+        let (unused, failed): (Vec<_>, Vec<_>) = self.failed.drain(..).partition(is_unused);
         self.failed = failed;
-        for peer in over.into_iter().chain::<Vec<_>>(unused) {
-            self.close(context, &peer);
+        for peer in over.into_iter().chain(unused) {
+            self.close(context, peer);
         }
     }
 
-    fn close(&mut self, context: &Context, peer: &Peer) {
-        let params = sys::RequestParams::default();
+    fn close(&mut self, context: &Context, peer: Arc<Peer>) {
         let close = context.ucp.functions.ucp_ep_close_nbx;
         // SAFETY: the endpoint is not used any more, and no key of its is left.
-        match Begun::of(unsafe { close(peer.endpoint, &raw const params) }) {
-            Begun::Request(request) => self.closing.push(request),
+        match Begun::of(unsafe { close(peer.endpoint, &raw const peer.close) }) {
+            Begun::Request(request) => self.closing.push((request, peer)),
             // A peer that is gone cannot be told.
             Begun::Done | Begun::Failed(_) => {}
         }
@@ -108,7 +128,7 @@ impl Peers {
     /// Frees what has closed by now.
     pub fn progress(&mut self, context: &Context) {
         let functions = &context.ucp.functions;
-        self.closing.retain(|&request| {
+        self.closing.retain(|&(request, _)| {
             // SAFETY: it is a request that was not freed.
             let is_open = unsafe { (functions.ucp_request_check_status)(request) } == IN_PROGRESS;
             if !is_open {
@@ -120,30 +140,100 @@ impl Peers {
     }
 
     /// Closes all, before their worker ends. What takes longer than `rounds` of progress ends with
-    /// it.
-    pub fn close_all(&mut self, context: &Context, worker: sys::WorkerHandle, rounds: usize) {
+    /// it; until then it is returned.
+    pub fn close_all(
+        &mut self,
+        context: &Context,
+        worker: sys::WorkerHandle,
+        rounds: usize,
+    ) -> Vec<Arc<Peer>> {
         let functions = &context.ucp.functions;
         let all = core::mem::take(&mut self.by_address).into_values();
         for peer in all.chain(core::mem::take(&mut self.failed)) {
-            self.close(context, &peer);
+            self.close(context, peer);
         }
         for _ in 0..rounds {
             if self.closing.is_empty() {
-                return;
+                break;
             }
             // SAFETY: the worker lives.
             unsafe { (functions.ucp_worker_progress)(worker) };
             self.progress(context);
         }
-        for request in self.closing.drain(..) {
+        let left = self.closing.drain(..).map(|(request, peer)| {
             // SAFETY: it is a request that was not freed. A worker cannot end over one.
             unsafe { (functions.ucp_request_free)(request) };
-        }
+            peer
+        });
+        left.collect()
     }
 
     /// Every transport that a lane to a peer uses.
     pub fn lanes(&self) -> impl Iterator<Item = &String> {
         self.by_address.values().flat_map(|peer| &peer.lanes)
+    }
+}
+
+/// Of which kind endpoints are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// They tell when their peers are gone.
+    Watching,
+    /// They do not.
+    Blind,
+}
+
+impl Kind {
+    /// The kind that this worker can have, found out by connecting it to itself.
+    pub fn find(
+        context: &Context,
+        worker: sys::WorkerHandle,
+        address: &[u8],
+    ) -> Result<Self, TransportError> {
+        let close = context.ucp.functions.ucp_ep_close_nbx;
+        match create(context, worker, address, Self::Watching) {
+            Ok(peer) => {
+                // SAFETY: it was just created, and nothing uses it.
+                let closed = Begun::of(unsafe { close(peer.endpoint, &raw const peer.close) });
+                debug_assert_eq!(closed, Begun::Done, "at once");
+                Ok(Self::Watching)
+            }
+            Err(sys::UNREACHABLE) => Ok(Self::Blind),
+            Err(status) => Err(context.failed("ucp_ep_create", status)),
+        }
+    }
+}
+
+/// A new endpoint.
+fn create(
+    context: &Context,
+    worker: sys::WorkerHandle,
+    address: &[u8],
+    kind: Kind,
+) -> Result<Peer, Status> {
+    let failed = Arc::new(AtomicBool::new(false));
+    let (error_mode, flags) = match kind {
+        Kind::Watching => (sys::ERROR_MODE_PEER, sys::CLOSE_FORCE),
+        Kind::Blind => (sys::ERROR_MODE_NONE, 0),
+    };
+    let params = sys::EndpointParams {
+        field_mask: sys::ENDPOINT_PARAM_ADDRESS
+            | sys::ENDPOINT_PARAM_ERROR_MODE
+            | sys::ENDPOINT_PARAM_ERROR_HANDLER,
+        address: address.as_ptr().cast(),
+        error_mode,
+        error_handler: note_failure,
+        error_argument: Arc::as_ptr(&failed).cast_mut().cast(),
+        room: Default::default(),
+    };
+    let close = sys::RequestParams { mask: sys::REQUEST_FLAGS, flags, ..Default::default() };
+    let mut endpoint = null_mut();
+    let create = context.ucp.functions.ucp_ep_create;
+    // SAFETY: the worker lives; the address is as a worker gave it (its ticket's checksum holds);
+    // the flag lives until the endpoint is closed.
+    match unsafe { create(worker, &raw const params, &raw mut endpoint) } {
+        OK => Ok(Peer { endpoint, failed, close, lanes: lanes_of(context, endpoint) }),
+        status => Err(status),
     }
 }
 

@@ -61,8 +61,14 @@ pub struct WorkerParams {
 
 pub const ENDPOINT_PARAM_ADDRESS: u64 = 1;
 pub const ENDPOINT_PARAM_ERROR_MODE: u64 = 2;
-/// Lanes may be any; a peer's death is seen, or not, by what it no longer writes.
+pub const ENDPOINT_PARAM_ERROR_HANDLER: u64 = 4;
 pub const ERROR_MODE_NONE: c_int = 0;
+pub const ERROR_MODE_PEER: c_int = 1;
+/// No lanes lead there, or none of the kind that is wanted.
+pub const UNREACHABLE: Status = -6;
+
+/// `ucp_err_handler_cb_t`: argument, endpoint, and what went wrong.
+pub type ErrorHandler = unsafe extern "C" fn(*mut c_void, Endpoint, Status);
 
 /// `ucp_ep_params_t`.
 #[repr(C)]
@@ -70,6 +76,8 @@ pub struct EndpointParams {
     pub field_mask: u64,
     pub address: *const c_void,
     pub error_mode: c_int,
+    pub error_handler: ErrorHandler,
+    pub error_argument: *mut c_void,
     pub room: Room,
 }
 
@@ -102,6 +110,8 @@ pub struct MemoryAttributes {
 pub const REQUEST_FLAGS: u32 = 0x10;
 /// Whole at once, without asking the receiver first.
 pub const MESSAGE_EAGER: u32 = 2;
+/// At once, whatever is under way.
+pub const CLOSE_FORCE: u32 = 1;
 
 /// `ucp_request_param_t`: flags, and no callback.
 #[repr(C)]
@@ -151,7 +161,9 @@ const _: () = {
     use core::mem::offset_of;
     assert!(offset_of!(ContextParams, workers_shared) == 48 && size_of::<ContextParams>() >= 80);
     assert!(offset_of!(WorkerParams, thread_mode) == 8 && size_of::<WorkerParams>() >= 200);
-    assert!(offset_of!(EndpointParams, error_mode) == 16 && size_of::<EndpointParams>() >= 104);
+    assert!(offset_of!(EndpointParams, error_mode) == 16);
+    assert!(offset_of!(EndpointParams, error_argument) == 32);
+    assert!(size_of::<EndpointParams>() >= 104);
     assert!(offset_of!(MapParams, flags) == 24 && size_of::<MapParams>() >= 40);
     assert!(offset_of!(MemoryAttributes, length) == 16 && size_of::<MemoryAttributes>() >= 32);
     assert!(offset_of!(RequestParams, flags) == 4 && size_of::<RequestParams>() >= 72);

@@ -7,14 +7,13 @@
 use super::arrivals::{Arrivals, arrive};
 use super::channel::{Channel, Op, Staging};
 use super::context::Context;
-use super::peers::{Peer, Peers};
+use super::peers::{Kind, Peer, Peers};
 use super::sys::{self, OK, THREAD_MODE_SERIALIZED};
 use super::ticket::Ticket;
 use crate::lines::SharedLine;
 use crate::transport::TransportError;
 use core::ffi::c_uint;
 use core::ptr::{NonNull, null_mut};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zepto_core::limits::UCX_CHANNELS_MAX;
 
@@ -63,7 +62,7 @@ impl Worker {
         }
         let inner = Mutex::new(Inner {
             handle,
-            peers: Peers::default(),
+            peers: Peers::new(Kind::Blind),
             channels: Vec::new(),
             busy: Vec::new(),
             is_unswept: false,
@@ -72,6 +71,8 @@ impl Worker {
         let mut worker = Self { context, address: Vec::new(), arrivals: Arc::default(), inner };
         worker.receive(handle)?;
         worker.address = worker.ask_address(handle)?;
+        let kind = Kind::find(context, handle, &worker.address)?;
+        worker.lock().peers = Peers::new(kind);
         Ok(worker)
     }
 
@@ -191,9 +192,10 @@ impl Drop for Worker {
         // are made from goes after it.
         let mut channels: Vec<Channel> = inner.channels.drain(..).flatten().collect();
         channels.iter_mut().for_each(Channel::end);
-        inner.peers.close_all(self.context, inner.handle, CLOSE_ROUNDS);
+        let closing = inner.peers.close_all(self.context, inner.handle, CLOSE_ROUNDS);
         // SAFETY: nothing of it is used any more.
         unsafe { (self.context.ucp.functions.ucp_worker_destroy)(inner.handle) };
+        drop((closing, channels));
     }
 }
 
@@ -229,7 +231,7 @@ impl Outgoing {
 
     /// Whether the peer is known to be gone.
     pub fn is_left(&self) -> bool {
-        self.peer.failed.load(Ordering::Acquire)
+        self.peer.has_failed()
     }
 }
 

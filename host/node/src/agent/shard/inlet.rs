@@ -91,7 +91,7 @@ impl<X: Transport> Inlet<X> {
     ) -> Result<usize, LaneEnd> {
         let available = self.lane.poll().map_err(LaneEnd::Corrupt)?;
         if available == 0 {
-            let hung_up = self.terms.hung_up.load(Ordering::Acquire);
+            let hung_up = self.lane.is_left() || self.terms.hung_up.load(Ordering::Acquire);
             // What was published before the sender went is visible now; look once more. What waits
             // for replicas still has to become readable.
             let over = hung_up && self.lane.poll().map_err(LaneEnd::Corrupt)? == 0;

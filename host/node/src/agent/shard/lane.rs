@@ -286,6 +286,7 @@ impl<T: Transport> Lane<T> {
         if let Some(ring) = self.ring.as_ref().filter(|_| due) {
             ring();
         }
+        said.is_over |= self.link.is_left();
         said.is_over |= self.hung_up.as_ref().is_some_and(|hung_up| hung_up());
         said
     }

@@ -206,6 +206,8 @@ impl<T: Transport> Shard<T> {
         self.ledger.install(self.identity, &view);
         self.followers.install(&view, &self.ledger);
         self.recheck();
+        self.sources.iter_mut().for_each(|source| source.install(&view));
+        self.door_sources.iter_mut().for_each(|source| source.install(&view));
         self.installed = Some(view);
         1
     }

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use zepto_core::limits::{LANE_BATCH, PRODUCERS_PER_SHARD_MAX};
 use zepto_core::slot::{self, Control, Slot};
 use zepto_core::time::Nanos;
+use zepto_core::topology::{Member, MemberState};
+use zepto_core::view::View;
 use zepto_core::{Epoch, Incarnation, NodeId, PartitionId, Refusal, fence};
 use zepto_transport::{Receiver, Transport};
 
@@ -54,6 +56,8 @@ pub(super) struct Source<X: Transport> {
     from: Origin,
     lane: Receiver<X>,
     hung_up: Arc<AtomicBool>,
+    /// The log knows that this life of its owner is over: some transports never notice.
+    is_over: bool,
     /// By partition: as it is bound, or why it is not.
     partitions: Vec<Result<Bound, Refusal>>,
     /// By the lane's producer index: the shard's, or [`UNBOUND`].
@@ -71,7 +75,17 @@ enum Step {
 impl<X: Transport> Source<X> {
     pub fn new(from: Origin, lane: Receiver<X>, hung_up: Arc<AtomicBool>) -> Self {
         let (partitions, producers) = (Vec::new(), Vec::new());
-        Self { from, lane, hung_up, partitions, producers, rows: None, turn: 0 }
+        let (is_over, rows, turn) = (false, None, 0);
+        Self { from, lane, hung_up, is_over, partitions, producers, rows, turn }
+    }
+
+    /// Compares its owner with a view.
+    pub fn install(&mut self, view: &View) {
+        let ended = |member: &Member| {
+            member.incarnation > self.from.incarnation
+                || member.incarnation == self.from.incarnation && member.state == MemberState::Dead
+        };
+        self.is_over = view.placement().member(self.from.node).is_some_and(ended);
     }
 
     pub fn number(&self) -> u32 {
@@ -97,7 +111,7 @@ impl<X: Transport> Source<X> {
     pub fn drain(&mut self, ledger: &mut Ledger, now: Nanos) -> Result<usize, LaneEnd> {
         let mut available = self.lane.poll().map_err(LaneEnd::Corrupt)?;
         if available == 0 {
-            if !self.hung_up.load(Ordering::Acquire) {
+            if !self.is_over && !self.lane.is_left() && !self.hung_up.load(Ordering::Acquire) {
                 return Ok(0);
             }
             // What was published before the sender went is visible now; look once more.
