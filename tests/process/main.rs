@@ -16,3 +16,4 @@ mod refusals;
 mod restarts;
 mod secret;
 mod tools;
+mod ucx;

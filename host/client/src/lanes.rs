@@ -52,6 +52,8 @@ impl LaneSource for LaneFeed {
             return Err(LaneFailure("its producer is gone".into()));
         }
         if !self.waiting.is_empty() {
+            // First how many were read: there is room for as many now.
+            self.ring.poll().map_err(failure)?;
             self.pass_on();
         }
         // Always parked: the producer wakes the task with every publication that it waits for.
@@ -175,4 +177,39 @@ impl LaneSink for LaneDoor {
 
 fn failure(error: LaneError) -> LaneFailure {
     LaneFailure(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zepto_core::limits::LANE_REFUSALS;
+    use zepto_transport::mailbox::{LaneSpec, lane};
+
+    /// More refusals at once than the ring holds, of slots apart from one another: the rest follows
+    /// when the first were read and the task was woken, once.
+    #[test]
+    fn refusals_beyond_the_rings_room_follow_with_one_wake() {
+        let count = LANE_REFUSALS as u64 + 100;
+        let slots = (2 * count).next_power_of_two();
+        let spec = LaneSpec { nonce: 1, slots: slots as u32 };
+        let (mut sender, receiver) = lane(&Heap, &Heap, spec).unwrap();
+        let mut feed = LaneFeed::new(receiver, Arc::default(), Arc::default());
+        for _ in 0..2 * count {
+            sender.push(&[0; 8]).unwrap();
+        }
+        assert!(!sender.publish(), "the task did not sleep yet");
+        assert_eq!(feed.published().unwrap(), 2 * count);
+        let refused = |n| RefusedRange { first: 2 * n, count: 1, reason: 7 };
+        let refusals: Vec<RefusedRange> = (0..count).map(refused).collect();
+        feed.credit(2 * count, 2 * count, &refusals).unwrap();
+        let read = |sender: &mut Sender<Heap>| {
+            sender.poll().unwrap();
+            std::iter::from_fn(|| sender.next_refusal().unwrap()).count() as u64
+        };
+        let first = read(&mut sender);
+        assert!(first < count && sender.cursors().settled == 0, "{first}");
+        feed.published().unwrap();
+        assert_eq!(first + read(&mut sender), count);
+        assert_eq!(sender.cursors().settled, 2 * count);
+    }
 }

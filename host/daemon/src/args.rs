@@ -104,6 +104,9 @@ pub struct RunArgs {
     /// network [default: shm]
     #[arg(long, value_name = "shm|ucx", env = "ZEPTO_TRANSPORT")]
     transport: Option<String>,
+    /// UCX's library, a name or a path [default: libucp.so.0]
+    #[arg(long, value_name = "FILE")]
+    ucx_library: Option<String>,
     /// Memory for ticks, such as 512MiB [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     memory: Option<Size>,
@@ -165,6 +168,7 @@ impl RunArgs {
         set(&mut config.admin, self.admin);
         set(&mut config.seeds, Some(self.seed).filter(|seeds| !seeds.is_empty()));
         set(&mut config.transport, self.transport);
+        set(&mut config.ucx_library, self.ucx_library);
         set(&mut config.memory, self.memory);
         set(&mut config.data_dir, self.data_dir);
         set(&mut config.secret_file, self.secret.secret_file.map(Some));

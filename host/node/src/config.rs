@@ -14,6 +14,7 @@ use zepto_core::limits::{
 };
 use zepto_core::size::Size;
 use zepto_plugin::config::PluginConfig;
+use zepto_transport::ucx::LIBRARY;
 
 /// What `admin` says when there is no admin HTTP.
 pub const ADMIN_OFF: &str = "off";
@@ -34,6 +35,8 @@ pub struct Config {
     pub seeds: Vec<String>,
     /// `shm`: shared memory between nodes of one machine, RPC to others. `ucx`: what UCX finds.
     pub transport: String,
+    /// UCX's library, where the transport is `ucx`: a name that the loader finds, or a path.
+    pub ucx_library: String,
     /// Memory for ticks.
     pub memory: Size,
     /// Identity, incarnation and, in one node, the control log.
@@ -144,6 +147,7 @@ impl Default for Config {
             admin: ADMIN_OFF.into(),
             seeds: Vec::new(),
             transport: "shm".into(),
+            ucx_library: LIBRARY.into(),
             memory: Size(1 << 30),
             data_dir: PathBuf::new(),
             secret_file: None,

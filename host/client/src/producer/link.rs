@@ -88,6 +88,12 @@ impl<T: Transport> Link<T> {
         either!(self, lane => lane.next_refusal())
     }
 
+    /// Whether refusals that were read have to be followed by the bell: the task that empties an
+    /// RPC lane's ring may hold more back than there was room for, and sleeps.
+    pub fn holds_refusals(&self) -> bool {
+        matches!(self, Self::Door(_))
+    }
+
     /// Whether the receiver is known to be gone.
     pub fn is_left(&self) -> bool {
         either!(self, lane => lane.is_left())

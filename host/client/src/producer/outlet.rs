@@ -123,7 +123,9 @@ impl<T: Transport> Outlet<T> {
     ) -> Result<Cursors, LaneError> {
         // Cursors first: whatever they pass was refused before.
         let cursors = self.link.poll()?;
+        let mut heard = false;
         while let Some(range) = self.link.next_refusal()? {
+            heard = true;
             // A code of a later version is still a refusal.
             let reason = Refusal::from_code(range.reason).unwrap_or(Refusal::Malformed);
             for index in range.first..range.end() {
@@ -132,6 +134,9 @@ impl<T: Transport> Outlet<T> {
                     refused(self, Verdict { index, tick, reason });
                 }
             }
+        }
+        if let Some(ring) = self.ring.as_ref().filter(|_| heard && self.link.holds_refusals()) {
+            ring();
         }
         Ok(cursors)
     }
@@ -202,5 +207,45 @@ impl<T: Transport> Outlet<T> {
 
     fn slot(&self, index: u64) -> Option<Slot> {
         self.link.slot(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use zepto_core::NodeId;
+    use zepto_transport::Heap;
+    use zepto_transport::mailbox::{LaneSpec, lane};
+
+    /// The task behind an RPC lane's ring passes refusals on as far as there is room, and sleeps.
+    /// When more of them came at once, their producer had nothing to send, and nobody woke it.
+    #[test]
+    fn the_task_of_an_rpc_lane_hears_that_refusals_were_read() {
+        let (sender, mut receiver) = lane(&Heap, &Heap, LaneSpec { nonce: 1, slots: 8 }).unwrap();
+        let rung = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&rung);
+        let opened: Opened<Heap> = Opened {
+            to: Destination { node: NodeId(1), shard: 0 },
+            incarnation: Incarnation(1),
+            link: Link::Door(sender),
+            ring: Some(Box::new(move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            })),
+            hung_up: None,
+        };
+        let mut outlet = Outlet::new(opened, &[], false).unwrap();
+        outlet.push(&[0; 8]).unwrap();
+        outlet.publish();
+        assert_eq!(receiver.poll().unwrap(), 1);
+        receiver.refuse(0, 1, Refusal::NotEnoughCopies.code()).unwrap();
+        receiver.consume(1);
+        receiver.publish();
+        let mut refused = 0;
+        outlet.hear(|_, _| refused += 1).unwrap();
+        assert_eq!((refused, rung.load(Ordering::Relaxed)), (1, 1));
+        outlet.hear(|_, _| refused += 1).unwrap();
+        assert_eq!((refused, rung.load(Ordering::Relaxed)), (1, 1), "nothing new, no bell");
     }
 }

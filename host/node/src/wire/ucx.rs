@@ -15,7 +15,7 @@ use zepto_client::{ClientError, ask};
 use zepto_core::Refusal;
 use zepto_core::view::Destination;
 use zepto_transport::mailbox::LaneSpec;
-use zepto_transport::ucx::{LIBRARY, UcxTicket, report};
+use zepto_transport::ucx::{UcxTicket, report};
 use zepto_transport::{Receiver, Sender, Ucx};
 
 /// Time for one lane to open.
@@ -25,8 +25,8 @@ impl Wire for Ucx {
     const NAME: &'static str = "ucx";
     type Door = ();
 
-    fn open(_: &Config) -> Result<Self, String> {
-        Self::open(LIBRARY).map_err(|error| error.to_string())
+    fn open(config: &Config) -> Result<Self, String> {
+        Self::open(&config.ucx_library).map_err(|error| error.to_string())
     }
 
     fn open_door(_: &str) -> Result<Option<()>, String> {

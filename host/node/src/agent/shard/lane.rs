@@ -294,7 +294,9 @@ impl<T: Transport> Lane<T> {
     fn read(&mut self, ledger: &Ledger, said: &mut Said) -> Result<(), LaneError> {
         // Cursors first, refusals after: whatever the cursor passes was refused before it did.
         let settled = self.link.poll()?.settled;
+        let mut heard = false;
         while let Some(range) = self.link.next_refusal()? {
+            heard = true;
             // A code of a later version is still a refusal.
             let reason = Refusal::from_code(range.reason).unwrap_or(Refusal::Malformed);
             for index in range.first..range.end() {
@@ -314,6 +316,9 @@ impl<T: Transport> Lane<T> {
                     said.refused.push(Refused { partition, reason, index, begin });
                 }
             }
+        }
+        if let Some(ring) = self.ring.as_ref().filter(|_| heard && self.link.holds_refusals()) {
+            ring();
         }
         self.link.release(settled);
         self.acknowledged = settled;

@@ -1,0 +1,68 @@
+//! Nodes over UCX: the same work, the same answers, the same deaths.
+//!
+//! All other tests here run over UCX, too, with `ZEPTO_TRANSPORT=ucx`: see `tests/ucx.sh`.
+
+use serde_json::{Value, json};
+use zepto_tests::harness::host::{Host, arguments};
+use zepto_tests::harness::process::zepto_host;
+use zepto_tests::harness::{LONG, Process, SOON, Watchdog};
+
+/// What UCX may use: shared memory alone, TCP alone, and both.
+const LANES: [&str; 3] = ["shm", "tcp", "tcp,shm"];
+
+#[track_caller]
+fn demo(lanes: &str, more: &[&str]) -> Value {
+    let mut command = zepto_host(["demo", "--transport", "ucx", "--json"]);
+    command.args(more).env("UCX_TLS", lanes);
+    let ended = Process::spawn(command).wait(LONG).code(0);
+    let report: Value = ended.stdout.trim().parse().expect("one JSON object");
+    for key in ["lost", "duplicates", "mismatches"] {
+        assert_eq!(report[key], json!(0), "{key} over {lanes}: {report}");
+    }
+    assert_eq!(report["acked"], report["stored"], "over {lanes}: {report}");
+    report
+}
+
+#[test]
+fn the_demo_loses_nothing_over_any_lanes() {
+    let _watchdog = Watchdog::new(LANES.len() as u32 * LONG);
+    for lanes in LANES {
+        assert_eq!(demo(lanes, &["--ticks", "300000"])["acked"], json!(300_000), "over {lanes}");
+    }
+}
+
+#[test]
+fn a_node_killed_over_any_lanes_costs_nothing() {
+    let _watchdog = Watchdog::new(LANES.len() as u32 * LONG);
+    for lanes in LANES {
+        let report = demo(lanes, &["--kill"]);
+        assert!(report["failover_ms"].is_number(), "over {lanes}: {report}");
+    }
+}
+
+#[test]
+fn status_says_what_ucx_is_and_does() {
+    let _watchdog = Watchdog::new(LONG);
+    let directory = tempfile::tempdir().expect("a directory");
+    let more = ["--transport", "ucx", "--copies", "1"];
+    let mut command = zepto_host(arguments("a", directory.path(), &[], &more));
+    command.env("UCX_TLS", "tcp");
+    let node = Host::serving("a", Process::spawn(command));
+    let status = Process::spawn(zepto_host(["status", "--at", &node.address])).wait(SOON).code(0);
+    for text in ["over ucx", "UCX 1.", "UCX_TLS=tcp", "hooks: none"] {
+        assert!(status.stdout.contains(text), "{text:?} in {}", status.stdout);
+    }
+}
+
+#[test]
+fn without_ucx_the_node_says_what_to_install() {
+    let _watchdog = Watchdog::new(LONG);
+    let directory = tempfile::tempdir().expect("a directory");
+    let more = ["--transport", "ucx", "--ucx-library", "libucp-of-nowhere.so.0"];
+    let command = zepto_host(arguments("a", directory.path(), &[], &more));
+    let ended = Process::spawn(command).wait(SOON).code(1);
+    assert!(ended.stderr.contains("libucx0"), "{}", ended.stderr);
+    let more = ["--transport", "infiniband"];
+    let command = zepto_host(arguments("a", directory.path(), &[], &more));
+    Process::spawn(command).wait(SOON).code(2).says(&["shm and ucx"]);
+}
