@@ -19,7 +19,7 @@ perftest() {
     server=$!
     sleep 0.3
     UCX_TLS=$1 ucx_perftest 127.0.0.1 -p "$port" -t "$2" -s "$3" -n "$4" -f 2>/dev/null |
-        awk -v column="$5" '/^Final:/ { print $column }'
+        awk -v column="$5" '$1 ~ /^[0-9]+$/ { found = $column } END { print found }'
     wait "$server" 2>/dev/null || true
     server=
 }
@@ -31,10 +31,10 @@ for turn in $(seq "$turns"); do
     done
     for tls in shm tcp; do
         iterations=$([ "$tls" = tcp ] && echo 20000 || echo 500000)
-        echo "$tls" "$(perftest "$tls" ucp_put_lat 64 "$iterations" 3)" \
-            "$(perftest "$tls" ucp_put_lat 4096 "$iterations" 3)" \
-            "$(perftest "$tls" ucp_put_bw 64 "$iterations" 7)" \
-            "$(perftest "$tls" ucp_put_bw 4096 "$iterations" 5)" >>"$work/peer"
+        echo "$tls" "$(perftest "$tls" ucp_put_lat 64 "$iterations" 2)" \
+            "$(perftest "$tls" ucp_put_lat 4096 "$iterations" 2)" \
+            "$(perftest "$tls" ucp_put_bw 64 "$iterations" 8)" \
+            "$(perftest "$tls" ucp_put_bw 4096 "$iterations" 6)" >>"$work/peer"
     done
 done
 

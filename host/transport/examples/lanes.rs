@@ -1,7 +1,7 @@
 //! What lanes between two processes cost, over either transport; as `benches/ucx.sh` runs it.
 //!   lanes shm | lanes ucx      (UCX_TLS says over what)
-//! One line: its name, half a round trip of one slot, of 64 slots (4 KiB), both in ns (medians), and
-//! slots per second until they are settled, in millions.
+//! One line: its name, half a round trip of one slot, of 64 slots (4 KiB), both in ns (medians),
+//! and slots per second until they are settled, in millions.
 
 use std::error::Error;
 use std::io::{BufRead, Write, stdin, stdout};

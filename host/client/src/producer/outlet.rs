@@ -68,7 +68,8 @@ impl<T: Transport> Outlet<T> {
         self.link.push(slot)
     }
 
-    /// Pushes a tick, with another first word, if that is all there is to do, and there are no tickets.
+    /// Pushes a tick, with another first word, if that is all there is to do, and there are no
+    /// tickets.
     #[inline(always)]
     pub fn push_plainly(&mut self, first: u64, slot: &Slot) -> bool {
         self.tickets.is_none() && self.link.push_plainly(first, slot)

@@ -99,9 +99,10 @@ impl<T: Transport> Sender<T> {
         Ok(index)
     }
 
-    /// Writes one slot, with another first word, if that is all there is to do: there is room, and the slot is not one that
-    /// would be published by itself. If not, nothing happened, and [`push`](Sender::push) says
-    /// why. It neither calls nor panics, so that a function made of it needs no stack frame.
+    /// Writes one slot, with another first word, if that is all there is to do: there is room, and
+    /// the slot is not one that would be published by itself. If not, nothing happened, and
+    /// [`push`](Sender::push) says why. It neither calls nor panics, so that a function made of it
+    /// needs no stack frame.
     #[inline(always)]
     pub fn push_plainly(&mut self, first: u64, slot: &Line) -> bool {
         let line = self.line(self.head);

@@ -122,6 +122,11 @@ impl Arrivals {
         Ok(number)
     }
 
+    /// Whether a reply is waited for.
+    pub fn awaits_reply(&self) -> bool {
+        !self.lock().replies.is_empty()
+    }
+
     /// The reply, once it is there.
     pub fn take_reply(&self, number: u64) -> Option<Vec<u8>> {
         let mut tables = self.lock();

@@ -188,6 +188,11 @@ impl Channel {
         self.peer.fail();
     }
 
+    /// Whether it is of no concern to UCX any more: mapped, or a reply that is sent.
+    pub fn is_mapped_or_told(&self) -> bool {
+        self.direct.is_some() || self.staging.is_empty()
+    }
+
     /// Whether nothing is under way or waits.
     pub fn is_done(&self) -> bool {
         self.under_way.is_none() && self.queue.0.is_empty()

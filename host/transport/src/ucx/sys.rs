@@ -202,7 +202,9 @@ macro_rules! functions {
 functions! {
     ucp_config_read: fn(*const c_char, *const c_char, *mut Config) -> Status;
     ucp_config_release: fn(Config);
-    ucp_init_version: fn(c_uint, c_uint, *const ContextParams, Config, *mut ContextHandle) -> Status;
+    ucp_init_version: fn(
+        c_uint, c_uint, *const ContextParams, Config, *mut ContextHandle
+    ) -> Status;
     ucp_worker_create: fn(ContextHandle, *const WorkerParams, *mut WorkerHandle) -> Status;
     ucp_worker_destroy: fn(WorkerHandle);
     ucp_worker_get_address: fn(WorkerHandle, *mut Address, *mut usize) -> Status;

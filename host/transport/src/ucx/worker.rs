@@ -19,6 +19,8 @@ use zepto_core::limits::UCX_CHANNELS_MAX;
 
 /// Number of the one kind of message, of those that UCX tells apart.
 pub const HANDLER: c_uint = 1;
+/// Rounds without UCX where all is mapped: over TCP each would be a system call for nothing.
+const ROUNDS_SKIPPED: u32 = 15;
 /// Rounds of progress for endpoints to close before their worker ends.
 const CLOSE_ROUNDS: usize = 10_000;
 
@@ -39,6 +41,8 @@ struct Inner {
     busy: Vec<usize>,
     /// A channel was closed since peers were looked at.
     is_unswept: bool,
+    /// Rounds in a row in which UCX was not asked.
+    skipped: u32,
 }
 
 // SAFETY: a worker may be used by any thread, one at a time (`THREAD_MODE_SERIALIZED`), which the
@@ -66,6 +70,7 @@ impl Worker {
             channels: Vec::new(),
             busy: Vec::new(),
             is_unswept: false,
+            skipped: 0,
         });
         // From here on it ends when it is dropped.
         let mut worker = Self { context, address: Vec::new(), arrivals: Arc::default(), inner };
@@ -118,6 +123,12 @@ impl Worker {
     /// Drives what is under way, unless another thread does just now.
     pub fn progress(&self) -> usize {
         let Ok(mut inner) = self.inner.try_lock() else { return 0 };
+        let is_quiet = inner.is_mapped() && !self.arrivals.awaits_reply();
+        if is_quiet && inner.skipped < ROUNDS_SKIPPED {
+            inner.skipped += 1;
+            return 0;
+        }
+        inner.skipped = 0;
         // SAFETY: the worker lives, and is locked.
         let done = unsafe { (self.context.ucp.functions.ucp_worker_progress)(inner.handle) };
         inner.peers.progress(self.context);
@@ -157,6 +168,12 @@ impl Worker {
 }
 
 impl Inner {
+    /// Whether nothing goes by message, nor ends.
+    fn is_mapped(&self) -> bool {
+        let mut open = self.channels.iter().flatten();
+        self.busy.is_empty() && !self.is_unswept && open.all(Channel::is_mapped_or_told)
+    }
+
     /// Lets every channel send on; those that are closing are over once they are empty.
     fn pump(&mut self) -> usize {
         let mut work = 0;
