@@ -3,6 +3,7 @@
 //! All other tests here run over UCX, too, with `ZEPTO_TRANSPORT=ucx`: see `tests/ucx.sh`.
 
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 use zepto_tests::harness::host::{Host, arguments};
 use zepto_tests::harness::process::zepto_host;
 use zepto_tests::harness::{LONG, Process, SOON, Watchdog};
@@ -49,19 +50,29 @@ fn status_says_what_ucx_is_and_does() {
     command.env("UCX_TLS", "tcp");
     let node = Host::serving("a", Process::spawn(command));
     let status = Process::spawn(zepto_host(["status", "--at", &node.address])).wait(SOON).code(0);
-    for text in ["over ucx", "UCX 1.", "UCX_TLS=tcp", "hooks: none"] {
+    for text in ["over ucx", "UCX 1.", "UCX_TLS=tcp", "UCX_NET_DEVICES=lo", "hooks: none"] {
         assert!(status.stdout.contains(text), "{text:?} in {}", status.stdout);
     }
 }
 
 #[test]
-fn without_ucx_the_node_says_what_to_install() {
+fn what_cannot_be_is_one_clear_line() {
     let _watchdog = Watchdog::new(LONG);
     let directory = tempfile::tempdir().expect("a directory");
     let more = ["--transport", "ucx", "--ucx-library", "libucp-of-nowhere.so.0"];
     let command = zepto_host(arguments("a", directory.path(), &[], &more));
     let ended = Process::spawn(command).wait(SOON).code(1);
     assert!(ended.stderr.contains("libucx0"), "{}", ended.stderr);
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let secret = elsewhere.path().join("secret");
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").expect("it is written");
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&secret, private).expect("it is ours");
+    let secret = secret.to_string_lossy();
+    let open = ["--listen", "0.0.0.0:0", "--advertise", "127.0.0.1:0", "--secret-file", &*secret];
+    let more = [&["--transport", "ucx"][..], &open].concat();
+    let command = zepto_host(arguments("a", directory.path(), &[], &more));
+    Process::spawn(command).wait(SOON).code(2).says(&["neither authenticates", "--insecure-bind"]);
     let more = ["--transport", "infiniband"];
     let command = zepto_host(arguments("a", directory.path(), &[], &more));
     Process::spawn(command).wait(SOON).code(2).says(&["shm and ucx"]);

@@ -145,7 +145,9 @@ async fn watch(mut failure: Receiver<Option<String>>, life: Arc<Life>, inside: A
 fn why(error: &StartError) -> Failure {
     let status = match error {
         StartError::Config(_) | StartError::Secret(_) | StartError::Advertise(_) => ZEPTO_E_INVALID,
-        StartError::Insecure(_) | StartError::InsecureAdmin(_) => ZEPTO_E_DENIED,
+        StartError::Insecure(_)
+        | StartError::InsecureAdmin(_)
+        | StartError::InsecureTransport(_) => ZEPTO_E_DENIED,
         StartError::Plugin(_) => ZEPTO_E_REFUSED,
         StartError::Join(_) => ZEPTO_E_TIMEOUT,
         _ => ZEPTO_E_IO,

@@ -89,6 +89,9 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
     let rpc = zepto_rpc::Config { secret, ..zepto_rpc::Config::default() };
     let mut data_dir = DataDir::open(&config.data_dir, &config.node_id)?;
     let bound = zepto_rpc::bind(&config.listen)?;
+    if !T::IS_GUARDED && !bound.address.ip().is_loopback() && !config.insecure_bind {
+        return Err(StartError::InsecureTransport(bound.address));
+    }
     let advertised = advertise(&config, bound.address)?;
     let incarnation = data_dir.next_incarnation(env.wall_ns() / 1_000_000)?;
     let host = host::identity();

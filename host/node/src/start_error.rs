@@ -27,6 +27,13 @@ pub enum StartError {
          or ZEPTO_CLUSTER_SECRET_FILE, listen on 127.0.0.1 or [::1], or give --insecure-bind"
     )]
     Insecure(SocketAddr),
+    /// A transport that asks nobody who they are, beyond this machine.
+    #[error(
+        "UCX neither authenticates nor encrypts what goes over it, and {0} can be reached from \
+         other machines; listen on 127.0.0.1 or [::1], choose --transport shm, or give \
+         --insecure-bind where the network is yours alone"
+    )]
+    InsecureTransport(SocketAddr),
     /// An address of the admin HTTP that others can reach: it asks nobody who they are.
     #[error(
         "the admin HTTP at {0} could be read from other machines without any authentication; give \

@@ -35,6 +35,9 @@ pub trait Wire:
     /// Its name in the configuration.
     const NAME: &'static str;
 
+    /// Whether nobody comes by it who has not proved to belong here.
+    const IS_GUARDED: bool;
+
     /// Where a node receives new lanes, apart from its server.
     type Door: Send + 'static;
 

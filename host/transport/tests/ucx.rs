@@ -68,6 +68,13 @@ fn a_thousand_lanes_come_and_go_and_nothing_grows() {
 }
 
 #[test]
+fn each_end_hears_that_the_other_was_let_go() {
+    for lanes in ["shm", "tcp", "tcp,shm"] {
+        alone("ends_are_let_go", lanes);
+    }
+}
+
+#[test]
 fn writers_that_are_killed_harm_nobody() {
     for lanes in ["tcp", "tcp,shm"] {
         alone("writers_are_killed", lanes);
@@ -144,6 +151,35 @@ mod alone {
         assert!(resident <= before[1] + 512, "pages: {before:?} to {after:?}");
         assert!(maps <= before[2] + 16, "mappings: {before:?} to {after:?}");
         assert!(segments <= before[3], "segments: {before:?} to {after:?}");
+    }
+
+    #[test]
+    #[ignore = "needs a process of its own"]
+    fn ends_are_let_go() {
+        let (here, there) = (ucx(), ucx());
+        let open = || {
+            let (mut tx, mut rx) = lane(&here, &there, spec(64)).expect("a lane");
+            until("both ends are open", || {
+                here.progress();
+                there.progress();
+                let (sender, receiver) = (tx.open(), rx.open());
+                sender.expect("our credit") && receiver.expect("our slots")
+            });
+            assert!(!tx.is_left() && !rx.is_left());
+            (tx, rx)
+        };
+        let progress = || here.progress() + there.progress();
+        let (tx, rx) = open();
+        drop(tx);
+        until("the receiver hears of it", || progress() < usize::MAX && rx.is_left());
+        let (tx, rx) = open();
+        drop(rx);
+        until("the sender hears of it", || progress() < usize::MAX && tx.is_left());
+        // And when the sender was gone before the receiver's reply came.
+        let (offer, ticket) = Sender::offer(&here, spec(64)).expect("an offer");
+        let (rx, _credit) = Receiver::accept(&there, ticket, spec(64)).expect("a receiver");
+        drop(offer);
+        until("the receiver hears of it", || progress() < usize::MAX && rx.is_left());
     }
 
     #[test]

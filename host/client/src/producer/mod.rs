@@ -246,6 +246,9 @@ impl<L: Lanes> Producer<L> {
             return Err(IngestError::Malformed);
         }
         let partition = self.installed.partition(table, symbol);
+        if let Some(Ok(())) = self.push(tick, partition) {
+            return Ok(());
+        }
         if self.streams[partition.0 as usize].lane != NO_LANE {
             // The lane was full by the credit last seen.
             self.publish();

@@ -16,6 +16,8 @@ const DOOR_TURN: Duration = Duration::from_millis(100);
 
 impl Wire for Shm {
     const NAME: &'static str = "shm";
+    // Processes of one user, by a nonce.
+    const IS_GUARDED: bool = true;
     type Door = Door;
 
     fn open(_: &Config) -> Result<Self, String> {

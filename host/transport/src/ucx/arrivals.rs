@@ -41,6 +41,8 @@ impl Deref for Lines {
 pub enum Head {
     /// A ticket follows: the reply of this number.
     Reply { number: u64 },
+    /// The reader of the region that waited for the reply of this number is gone.
+    Gone { number: u64 },
     /// Lines follow, for a region from a line on, and a word to be stored after them.
     Lines { number: u64, sequence: u64, first: usize, count: usize, store: Option<Word> },
 }
@@ -56,11 +58,13 @@ pub struct Word {
 const REPLY: u64 = 1;
 const LINES: u64 = 2;
 const LINES_AND_WORD: u64 = 3;
+const GONE: u64 = 4;
 
 impl Head {
     pub fn to_line(self) -> Line {
         match self {
             Self::Reply { number } => [REPLY, number, 0, 0, 0, 0, 0, 0],
+            Self::Gone { number } => [GONE, number, 0, 0, 0, 0, 0, 0],
             Self::Lines { number, sequence, first, count, store } => {
                 let kind = if store.is_some() { LINES_AND_WORD } else { LINES };
                 let Word { line, word, value } =
@@ -76,6 +80,7 @@ impl Head {
         let place = |word| usize::try_from(word).ok();
         let store = match kind {
             REPLY => return Some(Self::Reply { number }),
+            GONE => return Some(Self::Gone { number }),
             LINES => None,
             LINES_AND_WORD => Some(Word { line: place(line)?, word: place(word)?, value }),
             _ => return None,
@@ -93,12 +98,41 @@ struct Incoming {
     is_broken: Arc<AtomicBool>,
 }
 
+/// A region that this process writes, as long as it is there.
+struct Written {
+    reply: Reply,
+    /// Set when its reader says that it is gone.
+    is_gone: Arc<AtomicBool>,
+}
+
+enum Reply {
+    Awaited,
+    There(Vec<u8>),
+    Taken,
+}
+
 #[derive(Default)]
 struct Tables {
     /// Numbers are given out once.
     numbers: u64,
-    replies: BTreeMap<u64, Option<Vec<u8>>>,
+    written: BTreeMap<u64, Written>,
+    /// Of those, how many have not taken their reply.
+    waiting: usize,
     regions: BTreeMap<u64, Incoming>,
+    /// Replies to regions that are gone: their readers wait for lines.
+    orphans: Vec<Vec<u8>>,
+}
+
+impl Tables {
+    fn take_reply(&mut self, number: u64, data: &[u8]) {
+        match self.written.get_mut(&number) {
+            Some(Written { reply: reply @ Reply::Awaited, .. }) => {
+                *reply = Reply::There(data.to_vec());
+            }
+            None if self.orphans.len() < UCX_REPLIES_MAX => self.orphans.push(data.to_vec()),
+            Some(_) | None => {}
+        }
+    }
 }
 
 /// What a worker waits for.
@@ -110,34 +144,48 @@ impl Arrivals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of a reply that will come.
-    pub fn expect_reply(&self) -> Result<u64, TransportError> {
+    /// The number of a reply that will come; the flag is set when whoever sends it is gone.
+    pub fn expect_reply(&self, is_gone: &Arc<AtomicBool>) -> Result<u64, TransportError> {
         let mut tables = self.lock();
-        if tables.replies.len() >= UCX_REPLIES_MAX {
+        if tables.waiting >= UCX_REPLIES_MAX || tables.written.len() >= UCX_CHANNELS_MAX {
             return Err(TransportError::Busy);
         }
         tables.numbers += 1;
+        tables.waiting += 1;
         let number = tables.numbers;
-        tables.replies.insert(number, None);
+        let written = Written { reply: Reply::Awaited, is_gone: Arc::clone(is_gone) };
+        tables.written.insert(number, written);
         Ok(number)
     }
 
     /// Whether a reply is waited for.
     pub fn awaits_reply(&self) -> bool {
-        !self.lock().replies.is_empty()
+        self.lock().waiting > 0
     }
 
     /// The reply, once it is there.
     pub fn take_reply(&self, number: u64) -> Option<Vec<u8>> {
         let mut tables = self.lock();
-        let reply = tables.replies.get_mut(&number)?.take()?;
-        tables.replies.remove(&number);
+        let written = tables.written.get_mut(&number)?;
+        let Reply::There(reply) = &mut written.reply else { return None };
+        let reply = core::mem::take(reply);
+        written.reply = Reply::Taken;
+        tables.waiting -= 1;
         Some(reply)
     }
 
-    /// Nobody waits for it any more.
+    /// The region is gone: nobody waits for its reply any more.
     pub fn forget_reply(&self, number: u64) {
-        self.lock().replies.remove(&number);
+        let mut tables = self.lock();
+        let forgotten = tables.written.remove(&number);
+        if forgotten.is_some_and(|it| !matches!(it.reply, Reply::Taken)) {
+            tables.waiting -= 1;
+        }
+    }
+
+    /// Replies to regions that are gone.
+    pub fn take_orphans(&self) -> Vec<Vec<u8>> {
+        core::mem::take(&mut self.lock().orphans)
     }
 
     /// The number under which a region is written; the flag is set if its writer breaks the rules.
@@ -166,9 +214,10 @@ impl Arrivals {
     pub fn take(&self, head: &Line, data: &[u8]) {
         let mut tables = self.lock();
         match Head::read(head) {
-            Some(Head::Reply { number }) => {
-                if let Some(reply) = tables.replies.get_mut(&number) {
-                    *reply = Some(data.to_vec());
+            Some(Head::Reply { number }) => tables.take_reply(number, data),
+            Some(Head::Gone { number }) => {
+                if let Some(written) = tables.written.get(&number) {
+                    written.is_gone.store(true, Ordering::Release);
                 }
             }
             Some(Head::Lines { number, sequence, first, count, store }) => {
@@ -320,17 +369,35 @@ mod tests {
 
     #[test]
     fn replies_come_once_to_who_waits_for_them() {
-        let arrivals = Arrivals::default();
-        let number = arrivals.expect_reply().unwrap();
+        let (arrivals, is_gone) = (Arrivals::default(), Arc::default());
+        let number = arrivals.expect_reply(&is_gone).unwrap();
         assert_eq!(arrivals.take_reply(number), None);
-        arrivals.take(&Head::Reply { number: number + 1 }.to_line(), b"stray");
         arrivals.take(&Head::Reply { number }.to_line(), b"reply");
+        arrivals.take(&Head::Reply { number }.to_line(), b"again");
+        assert!(arrivals.awaits_reply());
         assert_eq!(arrivals.take_reply(number), Some(b"reply".to_vec()));
         assert_eq!(arrivals.take_reply(number), None);
+        assert!(!arrivals.awaits_reply());
         for _ in 0..UCX_REPLIES_MAX {
-            arrivals.expect_reply().unwrap();
+            arrivals.expect_reply(&is_gone).unwrap();
         }
-        assert!(matches!(arrivals.expect_reply(), Err(TransportError::Busy)));
+        assert!(matches!(arrivals.expect_reply(&is_gone), Err(TransportError::Busy)));
+    }
+
+    #[test]
+    fn whoever_is_gone_is_heard_of() {
+        let (arrivals, is_gone) = (Arrivals::default(), Arc::default());
+        let number = arrivals.expect_reply(&is_gone).unwrap();
+        arrivals.take(&Head::Gone { number: number + 1 }.to_line(), b"");
+        assert!(!is_gone.load(Ordering::Acquire));
+        arrivals.take(&Head::Gone { number }.to_line(), b"");
+        assert!(is_gone.load(Ordering::Acquire));
+        // A reply to a region that is gone itself is for whoever tells its reader.
+        arrivals.forget_reply(number);
+        assert!(!arrivals.awaits_reply());
+        arrivals.take(&Head::Reply { number }.to_line(), b"late");
+        assert_eq!(arrivals.take_orphans(), [b"late".to_vec()]);
+        assert!(arrivals.take_orphans().is_empty());
     }
 
     #[test]

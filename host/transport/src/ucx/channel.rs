@@ -13,7 +13,7 @@ use crate::lines::SharedLine;
 use crate::transport::{Line, TransportError};
 use core::ffi::c_void;
 use core::ops::Range;
-use core::ptr::{NonNull, null_mut};
+use core::ptr::{NonNull, null, null_mut};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use zepto_core::limits::{UCX_MESSAGE_LINES_MAX, UCX_QUEUE_MAX};
@@ -31,6 +31,8 @@ pub fn staging(lines: usize) -> Staging {
 pub enum Op {
     /// A ticket, to whoever waits for it.
     Reply(Vec<u8>),
+    /// Whoever waited for it has nobody to write to any more.
+    Gone,
     /// Staged lines.
     Put(Range<usize>),
     /// One word, after all before it.
@@ -79,6 +81,7 @@ impl Queue {
     fn next(&mut self) -> Option<Next> {
         let lines = match self.0.pop_front()? {
             Op::Reply(ticket) => return Some(Next::Reply(ticket)),
+            Op::Gone => return Some(Next::Gone),
             Op::Store(word) => return Some(Next::Lines(0..0, Some(word))),
             Op::Put(lines) => lines,
         };
@@ -100,6 +103,7 @@ impl Queue {
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Reply(Vec<u8>),
+    Gone,
     Lines(Range<usize>, Option<Word>),
 }
 
@@ -234,6 +238,7 @@ impl Channel {
                 let head = Head::Reply { number: self.number };
                 (head, self.reply.as_ptr().cast(), self.reply.len())
             }
+            Next::Gone => (Head::Gone { number: self.number }, null(), 0),
             Next::Lines(lines, store) => {
                 let (number, sequence) = (self.number, self.sequence);
                 self.sequence += 1;

@@ -121,7 +121,7 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// `count` zeroed lines.
+    /// `count` lines, zeroed if they are a segment.
     pub fn map(context: &'static Context, count: usize) -> Result<Self, TransportError> {
         let functions = &context.ucp.functions;
         let length = count * size_of::<SharedLine>();
@@ -196,7 +196,7 @@ impl Memory {
     /// The lines.
     #[inline(always)]
     pub fn lines(&self) -> &[SharedLine] {
-        // SAFETY: so many lines, aligned and zeroed at first, that live as long as `self`. A line
+        // SAFETY: so many lines, aligned, that live as long as `self`. A line
         // is made of atomics, valid for any bytes, so a peer may write them meanwhile.
         unsafe { core::slice::from_raw_parts(self.lines.as_ptr(), self.count) }
     }

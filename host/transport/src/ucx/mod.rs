@@ -15,7 +15,9 @@
 //!   Either way what counts is what the peer writes back, and a failure detector decides.
 //! * *the peer's process is stopped*: over TCP some megabytes go under way; then messages wait
 //!   here, up to a limit, after which the peer counts as gone.
-//! * *the reader goes first*: messages for a region that is gone are dropped.
+//! * *one end is let go*: it says so to the other, whose [`Region::is_left`] or [`Remote::is_left`]
+//!   tells, also when it was gone before the reply came. Messages for a region that is gone are
+//!   dropped.
 //!
 //! Progress happens in [`Transport::progress`] alone: over TCP neither side gets anything without.
 
@@ -109,12 +111,14 @@ pub struct UcxRegion {
     worker: Arc<Worker>,
     staging: Staging,
     state: State,
+    number: u64,
+    /// Its reader said that it is gone.
+    is_gone: Arc<AtomicBool>,
 }
 
 enum State {
-    /// For the reader's reply of this number. Lines in the range were put or stored.
+    /// For the reader's reply. Lines in the range were put or stored.
     Waiting {
-        number: u64,
         written: Range<usize>,
     },
     Open(Outgoing),
@@ -143,10 +147,11 @@ impl Transport for Ucx {
     fn register(&self, lines: usize) -> Result<(UcxRegion, UcxTicket), TransportError> {
         checked_bytes(lines)?;
         let worker = Arc::clone(&self.worker);
-        let number = worker.arrivals.expect_reply()?;
+        let is_gone = Arc::default();
+        let number = worker.arrivals.expect_reply(&is_gone)?;
         // From here on nobody waits for it any more when the region is dropped.
-        let state = State::Waiting { number, written: 0..0 };
-        let region = UcxRegion { worker, staging: channel::staging(lines), state };
+        let (staging, state) = (channel::staging(lines), State::Waiting { written: 0..0 });
+        let region = UcxRegion { worker, staging, state, number, is_gone };
         let ticket = self.ticket(number, lines, None)?;
         Ok((region, UcxTicket(ticket)))
     }
@@ -172,7 +177,11 @@ impl Transport for Ucx {
     }
 
     fn progress(&self) -> usize {
-        self.worker.progress()
+        let done = self.worker.progress();
+        for reply in self.worker.arrivals.take_orphans() {
+            self.turn_away(&reply);
+        }
+        done
     }
 }
 
@@ -180,11 +189,26 @@ impl Ucx {
     /// Memory for a region: such as its writer can map, if that is on this machine.
     fn memory(&self, writer: &Ticket, lines: usize) -> Result<Arc<Lines>, TransportError> {
         let context = self.worker.context;
-        Ok(Arc::new(if context.is_here(writer.place) {
-            Lines::Mapped(Memory::map(context, lines)?)
-        } else {
-            Lines::Plain(core::iter::repeat_with(SharedLine::default).take(lines).collect())
-        }))
+        if context.is_here(writer.place) {
+            let memory = Memory::map(context, lines)?;
+            if memory.segment.is_some() {
+                return Ok(Arc::new(Lines::Mapped(memory)));
+            }
+            // Nobody can map it then, and UCX may have it of the heap, which it does not clear.
+        }
+        let lines = core::iter::repeat_with(SharedLine::default).take(lines).collect();
+        Ok(Arc::new(Lines::Plain(lines)))
+    }
+
+    /// Tells a reader that its writer is gone, and was before it replied.
+    fn turn_away(&self, reply: &[u8]) {
+        let Ok(ticket) = Ticket::decode(reply) else { return };
+        let line = ticket.lines as usize;
+        // By message, which it checks.
+        let ticket = Ticket { segment: None, ..ticket };
+        if let Ok(outgoing) = self.worker.open_channel(&ticket, channel::staging(0)) {
+            store(&outgoing, line, BYE, 1);
+        }
     }
 
     /// A ticket for a region of ours: the one that we write, or one that we read into memory.
@@ -234,8 +258,8 @@ impl UcxRegion {
     /// Looks for the reply, and opens the way if it is there.
     #[cold]
     fn look(&mut self) {
-        let State::Waiting { number, written } = &self.state else { return };
-        let Some(reply) = self.worker.arrivals.take_reply(*number) else { return };
+        let State::Waiting { written } = &self.state else { return };
+        let Some(reply) = self.worker.arrivals.take_reply(self.number) else { return };
         let (written, count) = (written.clone(), self.staging.len());
         let opened = Ticket::decode(&reply)
             .and_then(
@@ -255,7 +279,7 @@ impl UcxRegion {
 
     /// Notes that lines count, while the way is not open.
     fn note(&mut self, lines: Range<usize>) {
-        if let State::Waiting { written, .. } = &mut self.state {
+        if let State::Waiting { written } = &mut self.state {
             let is_first = written.start == written.end;
             let first = if is_first { lines.start } else { written.start.min(lines.start) };
             *written = first..written.end.max(lines.end);
@@ -309,11 +333,12 @@ impl Region for UcxRegion {
     }
 
     fn is_left(&self) -> bool {
-        match &self.state {
+        let is_left = match &self.state {
             State::Open(outgoing) => outgoing.is_left(),
             State::Waiting { .. } => false,
             State::Left => true,
-        }
+        };
+        is_left || self.is_gone.load(Ordering::Acquire)
     }
 
     #[inline(always)]
@@ -328,11 +353,10 @@ impl Drop for UcxRegion {
     fn drop(&mut self) {
         // Whoever has replied waits for this region to be done.
         self.look();
-        match &self.state {
-            State::Open(outgoing) => store(outgoing, self.staging.len(), BYE, 1),
-            State::Waiting { number, .. } => self.worker.arrivals.forget_reply(*number),
-            State::Left => {}
+        if let State::Open(outgoing) = &self.state {
+            store(outgoing, self.staging.len(), BYE, 1);
         }
+        self.worker.arrivals.forget_reply(self.number);
     }
 }
 
@@ -374,5 +398,6 @@ impl Remote for UcxRemote {
 impl Drop for UcxRemote {
     fn drop(&mut self) {
         self.worker.arrivals.forget_lines(self.number);
+        self.reply.push(Op::Gone);
     }
 }

@@ -119,9 +119,10 @@ impl Peers {
         let close = context.ucp.functions.ucp_ep_close_nbx;
         // SAFETY: the endpoint is not used any more, and no key of its is left.
         match Begun::of(unsafe { close(peer.endpoint, &raw const peer.close) }) {
+            Begun::Done => {}
             Begun::Request(request) => self.closing.push((request, peer)),
-            // A peer that is gone cannot be told.
-            Begun::Done | Begun::Failed(_) => {}
+            // Whether the endpoint is still there, and may speak up, nobody knows: its flag stays.
+            Begun::Failed(_) => core::mem::forget(peer),
         }
     }
 
@@ -160,9 +161,14 @@ impl Peers {
             unsafe { (functions.ucp_worker_progress)(worker) };
             self.progress(context);
         }
+        self.abandon(context)
+    }
+
+    /// Leaves what has not closed to its worker, which cannot end over a request.
+    fn abandon(&mut self, context: &Context) -> Vec<Arc<Peer>> {
         let left = self.closing.drain(..).map(|(request, peer)| {
-            // SAFETY: it is a request that was not freed. A worker cannot end over one.
-            unsafe { (functions.ucp_request_free)(request) };
+            // SAFETY: it is a request that was not freed.
+            unsafe { (context.ucp.functions.ucp_request_free)(request) };
             peer
         });
         left.collect()
@@ -190,12 +196,12 @@ impl Kind {
         worker: sys::WorkerHandle,
         address: &[u8],
     ) -> Result<Self, TransportError> {
-        let close = context.ucp.functions.ucp_ep_close_nbx;
         match create(context, worker, address, Self::Watching) {
             Ok(peer) => {
-                // SAFETY: it was just created, and nothing uses it.
-                let closed = Begun::of(unsafe { close(peer.endpoint, &raw const peer.close) });
-                debug_assert_eq!(closed, Begun::Done, "at once");
+                let mut peers = Peers::new(Self::Watching);
+                peers.close(context, Arc::new(peer));
+                // What is not closed at once goes with its worker, and its flag stays.
+                peers.abandon(context).into_iter().for_each(core::mem::forget);
                 Ok(Self::Watching)
             }
             Err(sys::UNREACHABLE) => Ok(Self::Blind),
@@ -212,14 +218,14 @@ fn create(
     kind: Kind,
 ) -> Result<Peer, Status> {
     let failed = Arc::new(AtomicBool::new(false));
-    let (error_mode, flags) = match kind {
-        Kind::Watching => (sys::ERROR_MODE_PEER, sys::CLOSE_FORCE),
-        Kind::Blind => (sys::ERROR_MODE_NONE, 0),
+    let (error_mode, handler, flags) = match kind {
+        Kind::Watching => {
+            (sys::ERROR_MODE_PEER, sys::ENDPOINT_PARAM_ERROR_HANDLER, sys::CLOSE_FORCE)
+        }
+        Kind::Blind => (sys::ERROR_MODE_NONE, 0, 0),
     };
     let params = sys::EndpointParams {
-        field_mask: sys::ENDPOINT_PARAM_ADDRESS
-            | sys::ENDPOINT_PARAM_ERROR_MODE
-            | sys::ENDPOINT_PARAM_ERROR_HANDLER,
+        field_mask: sys::ENDPOINT_PARAM_ADDRESS | sys::ENDPOINT_PARAM_ERROR_MODE | handler,
         address: address.as_ptr().cast(),
         error_mode,
         error_handler: note_failure,

@@ -158,7 +158,7 @@ impl Worker {
             inner.channels.len() - 1
         });
         inner.channels[index] = Some(channel);
-        Ok(Outgoing { worker: Arc::clone(self), index, direct, peer })
+        Ok(Outgoing { worker: Arc::clone(self), index, direct, peer: Some(peer) })
     }
 
     /// The transports in use.
@@ -222,7 +222,8 @@ pub struct Outgoing {
     index: usize,
     /// Where the peer's memory is mapped here, if it is.
     direct: Option<NonNull<SharedLine>>,
-    peer: Arc<Peer>,
+    /// Until it is dropped.
+    peer: Option<Arc<Peer>>,
 }
 
 // SAFETY: the peer's memory is mapped as long as the channel is open, for every thread.
@@ -248,13 +249,14 @@ impl Outgoing {
 
     /// Whether the peer is known to be gone.
     pub fn is_left(&self) -> bool {
-        self.peer.has_failed()
+        self.peer.as_ref().is_none_or(|peer| peer.has_failed())
     }
 }
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
         let mut inner = self.worker.lock();
+        self.peer = None;
         inner.is_unswept = true;
         if let Some(channel) = &mut inner.channels[self.index] {
             channel.is_closing = true;

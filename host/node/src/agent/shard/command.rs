@@ -60,7 +60,7 @@ pub enum Command<T: Transport> {
 impl<T: Transport> Shard<T> {
     pub(super) fn obey(&mut self, command: Command<T>) {
         match command {
-            // A lane too many is dropped: its sender finds no credit and is told by who opened it.
+            // A lane too many is dropped: its sender finds no credit, or hears that it is gone.
             Command::Peer(..)
             | Command::Door(..)
             | Command::Source(..)
@@ -79,11 +79,15 @@ impl<T: Transport> Shard<T> {
             }
             Command::Source(receiver, terms) => {
                 let from = self.origin(&terms);
-                self.sources.push(Source::new(from, receiver, terms.hung_up));
+                let mut source = Source::new(from, receiver, terms.hung_up);
+                self.installed.iter().for_each(|view| source.install(view));
+                self.sources.push(source);
             }
             Command::DoorSource(receiver, terms) => {
                 let from = self.origin(&terms);
-                self.door_sources.push(Source::new(from, receiver, terms.hung_up));
+                let mut source = Source::new(from, receiver, terms.hung_up);
+                self.installed.iter().for_each(|view| source.install(view));
+                self.door_sources.push(source);
             }
             Command::Follower(opened) => self.followers.attach(opened, &self.ledger),
             Command::Freeze(partitions, answer) => {

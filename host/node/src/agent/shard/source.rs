@@ -85,7 +85,7 @@ impl<X: Transport> Source<X> {
             member.incarnation > self.from.incarnation
                 || member.incarnation == self.from.incarnation && member.state == MemberState::Dead
         };
-        self.is_over = view.placement().member(self.from.node).is_some_and(ended);
+        self.is_over |= view.placement().member(self.from.node).is_some_and(ended);
     }
 
     pub fn number(&self) -> u32 {
