@@ -177,10 +177,9 @@ fn a_configuration_with_a_typo_names_the_key_and_the_line() {
 }
 
 #[test]
-fn what_is_not_built_in_says_so() {
+fn what_there_is_not_says_so() {
     let _watchdog = Watchdog::new(LONG);
     let directory = directory();
-    refused(directory.path(), &[], &["--transport", "ucx"]).code(2).says(&["ucx", "shm"]);
     refused(directory.path(), &[], &["--transport", "rdma"]).code(2).says(&["rdma"]);
     refused(directory.path(), &[], &["--plugin", "k8s.wasm"]).code(2).says(&["plugin"]);
     refused(directory.path(), &[], &["--frobnicate"]).code(2).says(&["--frobnicate"]);
