@@ -6,7 +6,7 @@ use super::watch::Role;
 use super::world::{End, Event, OpenLane, World};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use zepto_client::producer::{Link, Opened};
+use zepto_client::producer::{HungUp, Link, Opened};
 use zepto_core::view::Destination;
 use zepto_core::{Incarnation, NodeId};
 use zepto_node::agent::shard::{Command, LaneTerms, SourceTerms};
@@ -57,14 +57,9 @@ impl World {
             return self.exchange.borrow_mut().answers[producer].push_back(Err(to));
         }
         let gone = Arc::clone(&receiver_gone);
-        let hung_up: Box<dyn Fn() -> bool + Send> = Box::new(move || gone.load(Ordering::Acquire));
-        let opened = Opened {
-            to,
-            incarnation,
-            link: Link::Peer(laid.sender),
-            ring: None,
-            hung_up: Some(hung_up),
-        };
+        let hung_up: HungUp = Box::new(move || gone.load(Ordering::Acquire));
+        let link = Link::peer(laid.sender, None, Some(hung_up));
+        let opened = Opened { to, incarnation, link };
         self.exchange.borrow_mut().answers[producer].push_back(Ok(opened));
         let slots_link = laid.slots_link;
         let (from, node) = (None, to.node);
@@ -105,13 +100,9 @@ impl World {
         let terms = SourceTerms { node, incarnation, hung_up: Arc::clone(&sender_gone) };
         if send(&self.machines[replica], Command::Source(laid.receiver, terms)) {
             let gone = Arc::clone(&receiver_gone);
-            let opened = Opened {
-                to,
-                incarnation: life,
-                link: Link::Peer(laid.sender),
-                ring: None,
-                hung_up: Some(Box::new(move || gone.load(Ordering::Acquire))),
-            };
+            let hung_up: HungUp = Box::new(move || gone.load(Ordering::Acquire));
+            let link = Link::peer(laid.sender, None, Some(hung_up));
+            let opened = Opened { to, incarnation: life, link };
             send(&self.machines[owner], Command::Follower(opened));
         }
         self.lanes.push(OpenLane {

@@ -8,7 +8,7 @@ use crate::error::ClientError;
 use crate::host;
 use crate::lanes::LaneFeed;
 use crate::message::{self, LanePurpose, LaneRequest, Request, Response};
-use crate::producer::{Lanes, Link, Opened};
+use crate::producer::{HungUp, Lanes, Link, Opened, Ring};
 use crate::real::random_128;
 use crate::ticks::ProducerOptions;
 use core::time::Duration;
@@ -139,16 +139,16 @@ async fn open_shared(
     let meeting = meeting.map_err(|error| ClientError::Unknown(error.to_string()))?;
     let hung_up = watch_peer(meeting.peer).map_err(|e| ClientError::Unknown(e.to_string()))?;
     let bell = meeting.bell;
+    let ring: Ring = Box::new(move || {
+        if let Err(error) = bell.ring() {
+            tracing::debug!(%error, "a bell");
+        }
+    });
+    let hung_up: HungUp = Box::new(move || hung_up.load(Ordering::Acquire));
     Ok(Some(Opened {
         to: Destination { node: request.node, shard: request.shard },
         incarnation: request.incarnation,
-        link: Link::Peer(meeting.sender),
-        ring: Some(Box::new(move || {
-            if let Err(error) = bell.ring() {
-                tracing::debug!(%error, "a bell");
-            }
-        })),
-        hung_up: Some(Box::new(move || hung_up.load(Ordering::Acquire))),
+        link: Link::peer(meeting.sender, Some(ring), Some(hung_up)),
     }))
 }
 
@@ -218,11 +218,11 @@ async fn open_over_rpc(
         let end = lane.pump(&mut feed).await;
         tracing::debug!(%end, "an RPC lane ended");
     });
+    let ring = Box::new(move || ringing.wake.notify_one());
+    let hung_up = Box::new(move || hung_up.load(Ordering::Acquire));
     Ok(Opened {
         to: Destination { node: request.node, shard: request.shard },
         incarnation: request.incarnation,
-        link: Link::Door(sender),
-        ring: Some(Box::new(move || ringing.wake.notify_one())),
-        hung_up: Some(Box::new(move || hung_up.load(Ordering::Acquire))),
+        link: Link::door(sender, ring, hung_up),
     })
 }

@@ -78,8 +78,10 @@ pub const LANES_PER_SHARD_MAX: usize = 1024;
 pub const UCX_TICKET_BYTES_MAX: usize = 2 << 10;
 /// Regions of one UCX worker whose readers have not replied yet.
 pub const UCX_REPLIES_MAX: usize = 1024;
-/// Channels of one UCX worker, and regions that come to it: two for each lane.
-pub const UCX_CHANNELS_MAX: usize = 4 * LANES_PER_SHARD_MAX;
+/// Regions that one UCX worker writes, and as many that it reads: one of each for a lane.
+pub const UCX_REGIONS_MAX: usize = 4 * LANES_PER_SHARD_MAX;
+/// Channels of one UCX worker: one for each region, and for whoever has to be turned away.
+pub const UCX_CHANNELS_MAX: usize = 2 * UCX_REGIONS_MAX + UCX_REPLIES_MAX;
 /// Lines of one UCX message: with its head it fits into the 8 KiB that UCX sends at once over TCP.
 pub const UCX_MESSAGE_LINES_MAX: usize = 112;
 /// Messages that wait for a peer to take earlier ones; with more it counts as gone.

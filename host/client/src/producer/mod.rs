@@ -30,8 +30,8 @@ mod tickets;
 mod verdict;
 
 pub use account::Account;
-pub use link::{Link, Opened};
-pub use outlet::{Observer, Ring};
+pub use link::{HungUp, Link, Opened, Ring};
+pub use outlet::Observer;
 pub use tickets::Outcome;
 
 use arc_swap::{ArcSwap, Cache};

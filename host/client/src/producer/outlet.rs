@@ -12,9 +12,6 @@ use zepto_core::view::Destination;
 use zepto_core::{Incarnation, ProducerId, Refusal};
 use zepto_transport::{Cursors, Full, LaneError, Transport};
 
-/// Rings the receiver's bell.
-pub type Ring = Box<dyn Fn() + Send>;
-
 /// Sees every tick that is acknowledged.
 pub type Observer = Box<dyn FnMut(&Slot) + Send>;
 
@@ -29,8 +26,6 @@ pub(super) struct Outlet<T: Transport> {
     pub to: Destination,
     pub incarnation: Incarnation,
     link: Link<T>,
-    ring: Option<Ring>,
-    hung_up: Option<Box<dyn Fn() -> bool + Send>>,
     /// Slots that no longer count for this lane: refused, or taken back to be sent elsewhere.
     excluded: BTreeSet<u64>,
     /// Names of the producer that the lane knows.
@@ -43,11 +38,10 @@ pub(super) struct Outlet<T: Transport> {
 impl<T: Transport> Outlet<T> {
     /// Takes over an opened lane and introduces the producer in its first slots.
     pub fn new(opened: Opened<T>, names: &[ProducerId], has_tickets: bool) -> Result<Self, Full> {
-        let Opened { to, incarnation, link, ring, hung_up } = opened;
+        let Opened { to, incarnation, link } = opened;
         let tickets = has_tickets.then(|| vec![0; link.capacity() as usize].into_boxed_slice());
         let (excluded, introduced, settled) = (BTreeSet::new(), 0, 0);
-        let mut outlet =
-            Self { to, incarnation, link, ring, hung_up, excluded, introduced, settled, tickets };
+        let mut outlet = Self { to, incarnation, link, excluded, introduced, settled, tickets };
         outlet.introduce(names)?;
         Ok(outlet)
     }
@@ -102,18 +96,13 @@ impl<T: Transport> Outlet<T> {
 
     /// Publishes what was pushed, and wakes the receiver if it sleeps.
     pub fn publish(&mut self) {
-        let parked = self.link.publish();
-        if let Some(ring) = self.ring.as_ref().filter(|_| parked) {
-            ring();
-        }
+        self.link.publish();
     }
 
-    /// Wakes a receiver that fell asleep over what was published on its own along the way.
+    /// Wakes a receiver that fell asleep over what was published on its own along the way, or that
+    /// waits for its refusals to be read.
     pub fn wake(&mut self) {
-        let due = self.link.bell_due();
-        if let Some(ring) = self.ring.as_ref().filter(|_| due) {
-            ring();
-        }
+        self.link.wake();
     }
 
     /// Reads cursors and refusals. Every refusal goes to `refused`; slots that are excluded already
@@ -124,9 +113,7 @@ impl<T: Transport> Outlet<T> {
     ) -> Result<Cursors, LaneError> {
         // Cursors first: whatever they pass was refused before.
         let cursors = self.link.poll()?;
-        let mut heard = false;
         while let Some(range) = self.link.next_refusal()? {
-            heard = true;
             // A code of a later version is still a refusal.
             let reason = Refusal::from_code(range.reason).unwrap_or(Refusal::Malformed);
             for index in range.first..range.end() {
@@ -135,9 +122,6 @@ impl<T: Transport> Outlet<T> {
                     refused(self, Verdict { index, tick, reason });
                 }
             }
-        }
-        if let Some(ring) = self.ring.as_ref().filter(|_| heard && self.link.holds_refusals()) {
-            ring();
         }
         Ok(cursors)
     }
@@ -203,7 +187,7 @@ impl<T: Transport> Outlet<T> {
     }
 
     pub fn is_hung_up(&self) -> bool {
-        self.link.is_left() || self.hung_up.as_ref().is_some_and(|hung_up| hung_up())
+        self.link.is_left()
     }
 
     fn slot(&self, index: u64) -> Option<Slot> {
@@ -227,14 +211,13 @@ mod tests {
         let (sender, mut receiver) = lane(&Heap, &Heap, LaneSpec { nonce: 1, slots: 8 }).unwrap();
         let rung = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&rung);
+        let ring = Box::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
         let opened: Opened<Heap> = Opened {
             to: Destination { node: NodeId(1), shard: 0 },
             incarnation: Incarnation(1),
-            link: Link::Door(sender),
-            ring: Some(Box::new(move || {
-                count.fetch_add(1, Ordering::Relaxed);
-            })),
-            hung_up: None,
+            link: Link::door(sender, ring, Box::new(|| false)),
         };
         let mut outlet = Outlet::new(opened, &[], false).unwrap();
         outlet.push(&[0; 8]).unwrap();
@@ -245,8 +228,10 @@ mod tests {
         receiver.publish();
         let mut refused = 0;
         outlet.hear(|_, _| refused += 1).unwrap();
+        outlet.wake();
         assert_eq!((refused, rung.load(Ordering::Relaxed)), (1, 1));
         outlet.hear(|_, _| refused += 1).unwrap();
+        outlet.wake();
         assert_eq!((refused, rung.load(Ordering::Relaxed)), (1, 1), "nothing new, no bell");
     }
 }

@@ -53,7 +53,7 @@ impl Wire for Ucx {
         };
         let sender = offer.complete(self, UcxTicket(ticket)).map_err(|error| failed(&error))?;
         // Who sleeps over there looks again by itself after a while: nothing here can wake it.
-        Ok(Opened { to, incarnation, link: Link::Peer(sender), ring: None, hung_up: None })
+        Ok(Opened { to, incarnation, link: Link::peer(sender, None, None) })
     }
 
     fn serve_door((): (), _: &Meetings<Self>, _: &AtomicBool) {}

@@ -15,7 +15,7 @@ use core::ops::Deref;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use zepto_core::limits::{UCX_CHANNELS_MAX, UCX_MESSAGE_LINES_MAX, UCX_REPLIES_MAX};
+use zepto_core::limits::{UCX_MESSAGE_LINES_MAX, UCX_REGIONS_MAX, UCX_REPLIES_MAX};
 
 /// Lines of a region, as its reader has them.
 pub(super) enum Lines {
@@ -147,7 +147,7 @@ impl Arrivals {
     /// The number of a reply that will come; the flag is set when whoever sends it is gone.
     pub fn expect_reply(&self, is_gone: &Arc<AtomicBool>) -> Result<u64, TransportError> {
         let mut tables = self.lock();
-        if tables.waiting >= UCX_REPLIES_MAX || tables.written.len() >= UCX_CHANNELS_MAX {
+        if tables.waiting >= UCX_REPLIES_MAX || tables.written.len() >= UCX_REGIONS_MAX {
             return Err(TransportError::Busy);
         }
         tables.numbers += 1;
@@ -195,7 +195,7 @@ impl Arrivals {
         is_broken: &Arc<AtomicBool>,
     ) -> Result<u64, TransportError> {
         let mut tables = self.lock();
-        if tables.regions.len() >= UCX_CHANNELS_MAX {
+        if tables.regions.len() >= UCX_REGIONS_MAX {
             return Err(TransportError::Busy);
         }
         tables.numbers += 1;

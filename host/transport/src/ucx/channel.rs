@@ -192,7 +192,7 @@ impl Channel {
         self.peer.fail();
     }
 
-    /// Whether it is of no concern to UCX any more: mapped, or a reply that is sent.
+    /// Whether UCX carries nothing of it but what says that it is there. Never changes.
     pub fn is_mapped_or_told(&self) -> bool {
         self.direct.is_some() || self.staging.is_empty()
     }

@@ -64,9 +64,9 @@ impl Ucx {
     /// What is missing, in words for who installs it.
     pub fn open(library: &str) -> Result<Self, UcxError> {
         let context = Context::get(library)?;
-        let worker = Worker::open(context).map_err(|error| UcxError::Call {
-            call: "ucp_worker_create",
-            reason: error.to_string(),
+        let worker = Worker::open(context).map_err(|error| match error {
+            TransportError::Ucx { call, reason } => UcxError::Call { call, reason },
+            other => UcxError::Call { call: "ucp_worker_create", reason: other.to_string() },
         })?;
         Ok(Self { worker: Arc::new(worker) })
     }
@@ -272,7 +272,7 @@ impl UcxRegion {
                 store(&outgoing, count, LIVE, 1);
                 State::Open(outgoing)
             }
-            // Its reader hears nothing of it, and whoever detects failures decides.
+            // It is gone, or its reply is none.
             Err(_) => State::Left,
         };
     }

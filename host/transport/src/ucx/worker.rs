@@ -36,7 +36,7 @@ pub struct Worker {
 struct Inner {
     handle: sys::WorkerHandle,
     peers: Peers,
-    channels: Vec<Option<Channel>>,
+    channels: Channels,
     /// Channels with something to send on.
     busy: Vec<usize>,
     /// A channel was closed since peers were looked at.
@@ -67,7 +67,7 @@ impl Worker {
         let inner = Mutex::new(Inner {
             handle,
             peers: Peers::new(Kind::Blind),
-            channels: Vec::new(),
+            channels: Channels::default(),
             busy: Vec::new(),
             is_unswept: false,
             skipped: 0,
@@ -145,19 +145,14 @@ impl Worker {
         staging: Staging,
     ) -> Result<Outgoing, TransportError> {
         let mut inner = self.lock();
-        if inner.channels.iter().flatten().count() >= UCX_CHANNELS_MAX {
+        if inner.channels.count >= UCX_CHANNELS_MAX {
             return Err(TransportError::Busy);
         }
         let handle = inner.handle;
         let peer = inner.peers.get(self.context, handle, &ticket.worker)?;
         let channel = Channel::open(self.context, Arc::clone(&peer), ticket, staging)?;
         let direct = channel.direct;
-        let place = inner.channels.iter().position(Option::is_none);
-        let index = place.unwrap_or_else(|| {
-            inner.channels.push(None);
-            inner.channels.len() - 1
-        });
-        inner.channels[index] = Some(channel);
+        let index = inner.channels.add(channel);
         Ok(Outgoing { worker: Arc::clone(self), index, direct, peer: Some(peer) })
     }
 
@@ -167,11 +162,43 @@ impl Worker {
     }
 }
 
+/// Open channels. A channel keeps its place.
+#[derive(Default)]
+struct Channels {
+    places: Vec<Option<Channel>>,
+    count: usize,
+    /// Of those, how many UCX carries lines for.
+    carried: usize,
+}
+
+impl Channels {
+    fn add(&mut self, channel: Channel) -> usize {
+        self.count += 1;
+        self.carried += usize::from(!channel.is_mapped_or_told());
+        let free = self.places.iter().position(Option::is_none);
+        let place = free.unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        self.places[place] = Some(channel);
+        place
+    }
+
+    fn get(&mut self, place: usize) -> Option<&mut Channel> {
+        self.places.get_mut(place)?.as_mut()
+    }
+
+    fn close(&mut self, place: usize) {
+        let Some(channel) = self.places.get_mut(place).and_then(Option::take) else { return };
+        self.count -= 1;
+        self.carried -= usize::from(!channel.is_mapped_or_told());
+    }
+}
+
 impl Inner {
     /// Whether nothing goes by message, nor ends.
     fn is_mapped(&self) -> bool {
-        let mut open = self.channels.iter().flatten();
-        self.busy.is_empty() && !self.is_unswept && open.all(Channel::is_mapped_or_told)
+        self.busy.is_empty() && !self.is_unswept && self.channels.carried == 0
     }
 
     /// Lets every channel send on; those that are closing are over once they are empty.
@@ -179,11 +206,11 @@ impl Inner {
         let mut work = 0;
         let Self { channels, busy, is_unswept, .. } = self;
         busy.retain(|&index| {
-            let Some(channel) = &mut channels[index] else { return false };
+            let Some(channel) = channels.get(index) else { return false };
             work += channel.pump();
             let is_done = channel.is_done();
             if is_done && channel.is_closing {
-                channels[index] = None;
+                channels.close(index);
                 *is_unswept = true;
             }
             !is_done
@@ -192,7 +219,7 @@ impl Inner {
     }
 
     fn push(&mut self, index: usize, op: Op) {
-        let Some(channel) = &mut self.channels[index] else { return };
+        let Some(channel) = self.channels.get(index) else { return };
         let was_busy = !channel.is_done();
         channel.push(op);
         channel.pump();
@@ -207,7 +234,7 @@ impl Drop for Worker {
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Nothing is sent on; keys go before endpoints, and both before the worker. What messages
         // are made from goes after it.
-        let mut channels: Vec<Channel> = inner.channels.drain(..).flatten().collect();
+        let mut channels: Vec<Channel> = inner.channels.places.drain(..).flatten().collect();
         channels.iter_mut().for_each(Channel::end);
         let closing = inner.peers.close_all(self.context, inner.handle, CLOSE_ROUNDS);
         // SAFETY: nothing of it is used any more.
@@ -258,10 +285,10 @@ impl Drop for Outgoing {
         let mut inner = self.worker.lock();
         self.peer = None;
         inner.is_unswept = true;
-        if let Some(channel) = &mut inner.channels[self.index] {
+        if let Some(channel) = inner.channels.get(self.index) {
             channel.is_closing = true;
             if channel.is_done() {
-                inner.channels[self.index] = None;
+                inner.channels.close(self.index);
             }
         }
     }

@@ -78,15 +78,11 @@ impl<T: Transport> Shard<T> {
                 self.doors.push(Inlet::new(number, receiver, terms));
             }
             Command::Source(receiver, terms) => {
-                let from = self.origin(&terms);
-                let mut source = Source::new(from, receiver, terms.hung_up);
-                self.installed.iter().for_each(|view| source.install(view));
+                let source = self.source(receiver, terms);
                 self.sources.push(source);
             }
             Command::DoorSource(receiver, terms) => {
-                let from = self.origin(&terms);
-                let mut source = Source::new(from, receiver, terms.hung_up);
-                self.installed.iter().for_each(|view| source.install(view));
+                let source = self.source(receiver, terms);
                 self.door_sources.push(source);
             }
             Command::Follower(opened) => self.followers.attach(opened, &self.ledger),
@@ -106,9 +102,12 @@ impl<T: Transport> Shard<T> {
         self.peers.len() + self.doors.len() + sources + doors
     }
 
-    fn origin(&mut self, terms: &SourceTerms) -> Origin {
-        let number = self.next_number();
-        Origin { number, node: terms.node, incarnation: terms.incarnation }
+    fn source<R: Transport>(&mut self, receiver: Receiver<R>, terms: SourceTerms) -> Source<R> {
+        let SourceTerms { node, incarnation, hung_up } = terms;
+        let from = Origin { number: self.next_number(), node, incarnation };
+        let mut source = Source::new(from, receiver, hung_up);
+        self.installed.iter().for_each(|view| source.install(view));
+        source
     }
 
     fn next_number(&mut self) -> u32 {

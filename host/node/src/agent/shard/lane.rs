@@ -7,7 +7,7 @@
 use super::filler::Filler;
 use super::ledger::Ledger;
 use std::collections::BTreeSet;
-use zepto_client::producer::{Link, Opened, Ring};
+use zepto_client::producer::{Link, Opened};
 use zepto_core::defect::Defect;
 use zepto_core::slot::{self, Control, Slot};
 use zepto_core::view::Destination;
@@ -24,8 +24,6 @@ pub(super) struct Lane<T: Transport> {
     pub incarnation: Incarnation,
     pub filler: Filler,
     link: Link<T>,
-    ring: Option<Ring>,
-    hung_up: Option<Box<dyn Fn() -> bool + Send>>,
     /// By partition: the epoch at which it is bound.
     bound: Vec<Epoch>,
     /// By the shard's index: the producer that the lane knows by it.
@@ -65,15 +63,13 @@ pub(super) struct Said {
 
 impl<T: Transport> Lane<T> {
     pub fn new(number: u32, opened: Opened<T>) -> Self {
-        let Opened { to, incarnation, link, ring, hung_up } = opened;
+        let Opened { to, incarnation, link } = opened;
         Self {
             number,
             to,
             incarnation,
             filler: Filler::default(),
             link,
-            ring,
-            hung_up,
             bound: Vec::new(),
             producers: Vec::new(),
             acknowledged: 0,
@@ -266,10 +262,7 @@ impl<T: Transport> Lane<T> {
 
     /// Publishes what was written.
     pub fn publish(&mut self) {
-        let parked = self.link.publish();
-        if let Some(ring) = self.ring.as_ref().filter(|_| parked) {
-            ring();
-        }
+        self.link.publish();
     }
 
     /// Reads what the replica acknowledged and refused.
@@ -282,21 +275,15 @@ impl<T: Transport> Lane<T> {
                 said.is_over = true;
             }
         }
-        let due = self.link.bell_due();
-        if let Some(ring) = self.ring.as_ref().filter(|_| due) {
-            ring();
-        }
+        self.link.wake();
         said.is_over |= self.link.is_left();
-        said.is_over |= self.hung_up.as_ref().is_some_and(|hung_up| hung_up());
         said
     }
 
     fn read(&mut self, ledger: &Ledger, said: &mut Said) -> Result<(), LaneError> {
         // Cursors first, refusals after: whatever the cursor passes was refused before it did.
         let settled = self.link.poll()?.settled;
-        let mut heard = false;
         while let Some(range) = self.link.next_refusal()? {
-            heard = true;
             // A code of a later version is still a refusal.
             let reason = Refusal::from_code(range.reason).unwrap_or(Refusal::Malformed);
             for index in range.first..range.end() {
@@ -316,9 +303,6 @@ impl<T: Transport> Lane<T> {
                     said.refused.push(Refused { partition, reason, index, begin });
                 }
             }
-        }
-        if let Some(ring) = self.ring.as_ref().filter(|_| heard && self.link.holds_refusals()) {
-            ring();
         }
         self.link.release(settled);
         self.acknowledged = settled;
