@@ -32,6 +32,8 @@ pub mod plugin_file;
 pub mod plugin_message;
 pub mod runner;
 pub mod slot;
+pub mod ucx_message;
+pub mod ucx_ticket;
 
 /// A decoder under test.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +58,7 @@ impl Target {
 }
 
 /// Every target, by name.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     config::TARGET,
     csv::TARGET,
     dbn::TARGET,
@@ -72,4 +74,6 @@ pub const TARGETS: [Target; 15] = [
     plugin_file::TARGET,
     plugin_message::TARGET,
     slot::TARGET,
+    ucx_message::TARGET,
+    ucx_ticket::TARGET,
 ];

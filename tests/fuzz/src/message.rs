@@ -5,8 +5,8 @@
 use core::fmt::Debug;
 
 use zepto_client::message::{
-    Answer, AnswerBody, Ask, JoinRequest, LanePurpose, LaneRequest, Leg, Missing, Of, Operation,
-    Part, Query, Request, Response, decode, encode, partition_of,
+    Answer, AnswerBody, Ask, JoinRequest, LaneOffer, LanePurpose, LaneRequest, Leg, Missing, Of,
+    Operation, Part, Query, Request, Response, decode, encode, partition_of,
 };
 use zepto_core::topology::Topology;
 use zepto_core::view::View;
@@ -87,6 +87,17 @@ fn requests() -> Vec<Request> {
             slots: 64,
             purpose: LanePurpose::Replica { owner: NodeId(1), incarnation },
         }),
+        Request::Share(LaneOffer {
+            lane: LaneRequest {
+                node,
+                incarnation,
+                shard: 0,
+                slots: 1024,
+                purpose: LanePurpose::Replica { owner: NodeId(1), incarnation },
+            },
+            nonce: 1 << 100,
+            ticket: vec![7; 200],
+        }),
         Request::Operate(Operation::Drain { node: "a".into() }),
         Request::Operate(Operation::Pin { table: 1, symbol: "A".into(), node: "b".into() }),
         Request::Operate(Operation::Weight { node: "a".into(), weight: 300 }),
@@ -132,6 +143,7 @@ fn responses() -> Vec<Response> {
         Response::Placement { placement: Box::new(placement()), symbols: 9 },
         Response::Interned { ids: vec![1, 2, 300] },
         Response::Meet { door: "zepto".into(), nonce: 1 << 90 },
+        Response::Share { ticket: vec![8; 200] },
         Response::Joined { node, cluster: 7, index: 8 },
         Response::Leader { address: Some("h:1".into()) },
         Response::Consensus(vec![1, 2]),

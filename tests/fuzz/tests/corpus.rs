@@ -86,6 +86,8 @@ targets! {
     fn any_file_is_a_plugin_or_refused_before_it_runs() = "plugin_file";
     fn any_message_of_a_plugin_is_vetted_as_a_whole_or_refused() = "plugin_message";
     fn any_slot_is_a_tick_a_known_record_or_an_error() = "slot";
+    fn any_message_over_ucx_changes_what_it_may_or_nothing() = "ucx_message";
+    fn any_ticket_of_a_region_is_what_it_encodes_to_or_an_error() = "ucx_ticket";
 }
 
 #[test]

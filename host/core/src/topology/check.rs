@@ -69,7 +69,7 @@ impl Placement {
         rule(all.len() <= 1 || all.iter().all(there), || "a copy of who is not there".into())?;
         rule(all.len() <= usize::from(self.copies) + 2, || format!("{} copies", all.len()))?;
         let target = assignment.target;
-        let aims = target == NodeId(0) || (all[1..].contains(&target));
+        let aims = target == NodeId(0) || all.iter().skip(1).any(|node| *node == target);
         rule(aims, || "it moves to who has no copy".into())
     }
 }

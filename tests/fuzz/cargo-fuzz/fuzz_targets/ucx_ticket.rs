@@ -1,0 +1,4 @@
+//! `zepto_fuzz::ucx_ticket` under libFuzzer: see there for what must hold.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| zepto_fuzz::ucx_ticket::run(input));
