@@ -908,6 +908,11 @@ zepto_status zepto_log(uint32_t level,
 // cluster of its seeds, or founds one. `node_id` and `data_dir` must be in it. It installs no
 // signal handlers; its log lines go to `zepto_log`. [any thread] [not callback-safe]
 //
+// With `transport = 'ucx'` the process loads UCX, and keeps it until it ends. Signal handlers stay
+// what they were. UCX's own log goes to stdout unless `UCX_LOG_FILE` names a file, `stderr` or
+// another, and it writes over `mmap` and its like unless `UCX_MEM_EVENTS` is `n`: variables that
+// must be there when the program starts. `zepto-host status` shows what it does.
+//
 // It requires:
 // `toml` must be readable, `out` writable, `error` NULL or writable.
 ZEPTO_API

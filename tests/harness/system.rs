@@ -72,3 +72,8 @@ pub fn works(program: &str, arguments: &[&str]) -> bool {
     let output = Command::new(program).args(arguments).output();
     output.is_ok_and(|output| output.status.success())
 }
+
+/// Whether the nodes of these tests have UCX between them, as `tests/ucx.sh` lets them.
+pub fn is_over_ucx() -> bool {
+    std::env::var_os("ZEPTO_TRANSPORT").is_some_and(|transport| transport == "ucx")
+}

@@ -121,7 +121,7 @@ fn a_full_dev_shm_changes_nothing() {
         skipped("a full /dev/shm, which needs root and unshare");
         return;
     }
-    if std::env::var_os("ZEPTO_TRANSPORT").is_some_and(|transport| transport == "ucx") {
+    if system::is_over_ucx() {
         skipped("a full /dev/shm, which UCX needs");
         return;
     }

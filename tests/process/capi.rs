@@ -168,6 +168,26 @@ fn ten_thousand_handles_leave_nothing_behind() {
 }
 
 #[test]
+fn nodes_over_ucx_in_a_cpp_program_leave_its_signals_alone() {
+    let _watchdog = Watchdog::new(LONG * 3);
+    let directory = tempfile::tempdir().expect("a directory");
+    let nodes = build(directory.path(), "c++", "host/capi/tests/c/ucx.cpp", &[]);
+    let run = |directory: PathBuf, more: &[&str], lanes: &str| {
+        let mut command = Command::new(&nodes);
+        command.arg(directory).args(more).env("UCX_TLS", lanes).env("UCX_LOG_FILE", "stderr");
+        Process::spawn(command).wait(LONG).code(0).stdout
+    };
+    for lanes in ["shm", "tcp", "tcp,shm"] {
+        let owned = tempfile::tempdir().expect("a directory");
+        let want = "acknowledged 100000, counted 100000\nsignals are as they were\n";
+        assert_eq!(run(owned.path().join("stopped"), &[], lanes), want, "over {lanes}");
+        let want = "acknowledged 1000, counted 1000\n";
+        let said = run(owned.path().join("left"), &["1000", "leave"], lanes);
+        assert_eq!(said, want, "over {lanes}");
+    }
+}
+
+#[test]
 fn valgrind_finds_nothing_in_a_program_that_feeds() {
     let _watchdog = Watchdog::new(LONG);
     if !system::works("valgrind", &["--version"]) {

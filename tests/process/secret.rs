@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use zepto_tests::harness::host::arguments;
 use zepto_tests::harness::process::zepto_host;
-use zepto_tests::harness::{Ended, Host, LONG, Process, SOON, Watchdog, eventually, run};
+use zepto_tests::harness::{
+    Ended, Host, LONG, Process, SOON, Watchdog, eventually, run, skipped, system,
+};
 
 const VARIABLE: &str = "ZEPTO_CLUSTER_SECRET_FILE";
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -98,6 +100,10 @@ fn a_file_that_is_no_secret_ends_every_command_before_anything_happens() {
 #[test]
 fn a_secret_makes_an_open_address_legal_and_one_that_others_may_read_is_warned_of() {
     let _watchdog = Watchdog::new(LONG);
+    if system::is_over_ucx() {
+        skipped("an open address, which UCX makes insecure whatever the secret");
+        return;
+    }
     let directory = tempfile::tempdir().expect("a directory");
     let file = secret("secret", KEY, &directory);
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);

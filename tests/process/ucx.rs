@@ -4,9 +4,10 @@
 
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
+use zepto_tests::harness::cluster::wait_balanced;
 use zepto_tests::harness::host::{Host, arguments};
 use zepto_tests::harness::process::zepto_host;
-use zepto_tests::harness::{LONG, Process, SOON, Watchdog};
+use zepto_tests::harness::{Feeder, LONG, Process, SOON, Watchdog, data, run};
 
 /// What UCX may use: shared memory alone, TCP alone, and both.
 const LANES: [&str; 3] = ["shm", "tcp", "tcp,shm"];
@@ -50,9 +51,46 @@ fn status_says_what_ucx_is_and_does() {
     command.env("UCX_TLS", "tcp");
     let node = Host::serving("a", Process::spawn(command));
     let status = Process::spawn(zepto_host(["status", "--at", &node.address])).wait(SOON).code(0);
-    for text in ["over ucx", "UCX 1.", "UCX_TLS=tcp", "UCX_NET_DEVICES=lo", "hooks: none"] {
+    for text in ["over ucx", "UCX 1.", "UCX_TLS=tcp", "network devices: lo", "hooks: none"] {
         assert!(status.stdout.contains(text), "{text:?} in {}", status.stdout);
     }
+}
+
+/// Nodes change over one after the other, so for a while both kinds have to get on.
+#[test]
+fn nodes_over_ucx_and_over_shared_memory_keep_each_others_copies() {
+    let _watchdog = Watchdog::new(LONG);
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = |name: &str, transport: &str, seeds: &[&str]| {
+        let more = ["--transport", transport, "--copies", "2"];
+        Host::start(name, &directory.path().join(name), seeds, &more)
+    };
+    let old = start("a", "shm", &[]);
+    let new = start("b", "ucx", &[&old.address]);
+    wait_balanced(&old, 2);
+    let made = data::make(directory.path(), 10_000);
+    let file = made.file.to_string_lossy().into_owned();
+    run(["feed", "--to", &new.address, &file], LONG).code(0);
+    for node in [&old, &new] {
+        assert_eq!(node.summary(), made.expected);
+    }
+}
+
+#[test]
+fn a_producer_beside_a_node_over_ucx_shares_memory_with_it() {
+    let _watchdog = Watchdog::new(LONG);
+    let directory = tempfile::tempdir().expect("a directory");
+    let more = ["--transport", "ucx", "--copies", "1"];
+    let node = Host::start("a", &directory.path().join("a"), &[], &more);
+    let maps = || {
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", node.process.id()));
+        maps.expect("it runs").contains("memfd:zepto-lane")
+    };
+    assert!(!maps(), "nobody feeds yet");
+    let feeder = Feeder::start(&node);
+    assert!(maps(), "the feed's lane is shared");
+    let (ended, _) = feeder.finish();
+    ended.code(0);
 }
 
 #[test]

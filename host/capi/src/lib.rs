@@ -19,6 +19,7 @@ pub mod node;
 mod pipes;
 pub mod producer;
 pub mod query;
+mod running;
 mod sized;
 pub mod status;
 pub mod subscription;

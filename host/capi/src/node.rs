@@ -5,10 +5,11 @@ use crate::client::zepto_client;
 use crate::error::{Failure, zepto_error};
 use crate::handle::{Life, call, caught, clear, get, hand_out, not_in_callback};
 use crate::pipes;
+use crate::running::AnyNode;
 use crate::status::*;
 use crate::text::{zepto_str, zepto_text};
 use ::zepto_node::config::Config;
-use ::zepto_node::{Round, Running, StartError, start};
+use ::zepto_node::{Round, StartError};
 use core::time::Duration;
 use std::sync::{Arc, OnceLock, TryLockError};
 use tokio::runtime::{Builder, Runtime};
@@ -16,7 +17,6 @@ use tokio::sync::Mutex;
 use tokio::sync::watch::Receiver;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
-use zepto_transport::Shm;
 
 /// Time for the library's threads to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ pub struct zepto_node {
 
 /// What the node and who watches it share.
 struct Inside {
-    running: Mutex<Option<Running<Shm>>>,
+    running: Mutex<Option<AnyNode>>,
     /// Why it ended by itself, if it did.
     failed: OnceLock<String>,
 }
@@ -54,6 +54,11 @@ impl Inside {
 /// Starts a node with a configuration as `zepto-host --config FILE` reads it, TOML; it joins the
 /// cluster of its seeds, or founds one. `node_id` and `data_dir` must be in it. It installs no
 /// signal handlers; its log lines go to `zepto_log`. [any thread] [not callback-safe]
+///
+/// With `transport = 'ucx'` the process loads UCX, and keeps it until it ends. Signal handlers stay
+/// what they were. UCX's own log goes to stdout unless `UCX_LOG_FILE` names a file, `stderr` or
+/// another, and it writes over `mmap` and its like unless `UCX_MEM_EVENTS` is `n`: variables that
+/// must be there when the program starts. `zepto-host status` shows what it does.
 ///
 /// # Safety
 /// `toml` must be readable, `out` writable, `error` NULL or writable.
@@ -117,7 +122,7 @@ fn open(toml: &str, polled: bool) -> Result<zepto_node, Failure> {
     threads.thread_name("zepto-node").on_thread_start(pipes::block_in_this_thread);
     let runtime = threads.enable_io().enable_time().build();
     let runtime = runtime.map_err(|error| Failure::new(ZEPTO_E_IO, error))?;
-    let running = match runtime.block_on(start::<Shm>(config)) {
+    let running = match runtime.block_on(AnyNode::start(config)) {
         Ok(running) => running,
         Err(error) => {
             runtime.shutdown_background();

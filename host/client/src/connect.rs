@@ -22,7 +22,7 @@ use zepto_core::limits::{LANE_SLOTS_MIN, MEMBERS_MAX, RPC_LANE_SLOTS, SHARDS_MAX
 use zepto_core::view::{Destination, View};
 use zepto_rpc::{Connection, Peers};
 use zepto_transport::mailbox::{self, LaneSpec};
-use zepto_transport::{Heap, Shm};
+use zepto_transport::{Heap, Shm, Transport};
 
 /// Time for one lane to open.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
@@ -103,8 +103,7 @@ pub async fn open_lane(
     address: &str,
     request: LaneRequest,
 ) -> Result<Opened<Shm>, ClientError> {
-    let connection = peers.get(address, OPEN_WITHIN).await;
-    let connection = connection.map_err(|error| ClientError::Unreachable(error.to_string()))?;
+    let connection = connect(peers, address).await?;
     if host::is_same(host, &connection.peer().identity.host) {
         match open_shared(peers, address, &request).await {
             Err(ClientError::Unknown(text)) => {
@@ -116,6 +115,23 @@ pub async fn open_lane(
         }
     }
     open_over_rpc(&connection, request).await
+}
+
+/// Opens a lane to a shard of the node at an address, over RPC.
+///
+/// # Errors
+/// As of [`open_lane`].
+pub async fn open_rpc_lane<T: Transport>(
+    peers: &Peers,
+    address: &str,
+    request: LaneRequest,
+) -> Result<Opened<T>, ClientError> {
+    open_over_rpc(&connect(peers, address).await?, request).await
+}
+
+async fn connect(peers: &Peers, address: &str) -> Result<Connection, ClientError> {
+    let connection = peers.get(address, OPEN_WITHIN).await;
+    connection.map_err(|error| ClientError::Unreachable(error.to_string()))
 }
 
 /// Meets the node at its door, if it has one, and shares the lane's memory with it.
@@ -198,10 +214,10 @@ impl Drop for Ringing {
 }
 
 /// Opens a lane through the connection: a ring in this process that a task empties into it.
-async fn open_over_rpc(
+async fn open_over_rpc<T: Transport>(
     connection: &Connection,
     mut request: LaneRequest,
-) -> Result<Opened<Shm>, ClientError> {
+) -> Result<Opened<T>, ClientError> {
     request.slots = request.slots.min(RPC_LANE_SLOTS as u32);
     let lane = connection.open_lane(message::encode(&request), OPEN_WITHIN).await?;
     let slots = u32::try_from(lane.window()).unwrap_or(0);

@@ -17,7 +17,7 @@ mod ticks;
 
 pub use ask::{ask, ask_leg, ask_once, unexpected};
 pub use client::{Client, ClientOptions};
-pub use connect::{Connector, open_lane, watch_peer};
+pub use connect::{Connector, open_lane, open_rpc_lane, watch_peer};
 pub use error::ClientError;
 pub use ticks::{ProducerOptions, TickProducer};
 pub use zepto_rpc::{ClusterSecret, SecretError};

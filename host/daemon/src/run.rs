@@ -2,7 +2,6 @@
 
 use crate::args::RunArgs;
 use serde_json::json;
-use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use zepto_node::config::Config;
@@ -20,7 +19,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         return format::print(&config.print());
     }
     if config.transport == Ucx::NAME {
-        prepare_ucx(&config.listen)?;
+        prepare_ucx()?;
         run_over::<Ucx>(args, config).await
     } else {
         run_over::<Shm>(args, config).await
@@ -37,11 +36,10 @@ const UCX_DEFAULTS: [(&str, &str); 4] = [
 ];
 
 /// UCX reads its environment when it is loaded. A process cannot safely change that while it runs,
-/// so this one begins again with it. A node on loopback has UCX there, too, and nowhere else.
-fn prepare_ucx(listen: &str) -> Result<(), Failure> {
-    let lo = is_loopback(listen).then_some(("UCX_NET_DEVICES", "lo"));
-    let wanted = UCX_DEFAULTS.into_iter().chain(lo);
-    let missing: Vec<_> = wanted.filter(|(name, _)| std::env::var_os(name).is_none()).collect();
+/// so this one begins again with it.
+fn prepare_ucx() -> Result<(), Failure> {
+    let is_missing = |(name, _): &(&str, &str)| std::env::var_os(name).is_none();
+    let missing: Vec<_> = UCX_DEFAULTS.into_iter().filter(is_missing).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -49,11 +47,6 @@ fn prepare_ucx(listen: &str) -> Result<(), Failure> {
         |program| Command::new(program).args(std::env::args_os().skip(1)).envs(missing).exec();
     let error = std::env::current_exe().map_or_else(|error| error, again);
     Err(Failure::failed("cannot begin again with UCX's environment", error))
-}
-
-fn is_loopback(listen: &str) -> bool {
-    let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 async fn run_over<T: Wire>(args: RunArgs, config: Config) -> Result<(), Failure> {

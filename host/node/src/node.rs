@@ -20,7 +20,8 @@ use crate::start_error::StartError;
 use crate::turn::propose_in_turn;
 use crate::voters;
 use crate::wait;
-use crate::wire::{Meetings, Way, Wire};
+use crate::wire::door::{self, Meetings};
+use crate::wire::{Way, Wire};
 use core::convert::Infallible;
 use core::fmt;
 use core::time::Duration;
@@ -39,6 +40,7 @@ use zepto_core::topology::{Member, MemberState};
 use zepto_plugin::config::PluginConfig;
 use zepto_plugin::plugins::Plugins;
 use zepto_rpc::{ClusterSecret, DrainReport, HeartbeatKeys, Hello, Identity, Peers, Role, Server};
+use zepto_transport::Door;
 
 /// Time for a shard to take what its lanes had published before the node stops.
 const SETTLE_WITHIN: Duration = Duration::from_millis(200);
@@ -219,15 +221,12 @@ fn assemble<T: Wire>(
         started.map_err(|e| StartError::system("the shards", e))?;
     life.keep_shards(threads);
     let door_name = format!("zepto-{:032x}", random_128());
-    let door = T::open_door(&door_name)
-        .map_err(|text| StartError::system("the door", std::io::Error::other(text)))?;
-    let door_name = if door.is_some() { door_name } else { String::new() };
+    let door = Door::bind(&door_name)
+        .map_err(|error| StartError::system("the door", std::io::Error::other(error)))?;
     let runtime = tokio::runtime::Handle::current();
     let meetings = Arc::new(Meetings::new(door_name, ports.clone(), Arc::clone(env), runtime));
-    if let Some(door) = door {
-        let at_door = Arc::clone(&meetings);
-        life.thread("zepto-door", move |stop| T::serve_door(door, &at_door, stop))?;
-    }
+    let at_door = Arc::clone(&meetings);
+    life.thread("zepto-door", move |stop| door::serve(door, &at_door, stop))?;
     let opinions = Opinions::default();
     let (transitions, changes) = mpsc::channel(MEMBERS_MAX * 2);
     let addresses = Addresses::default();

@@ -13,7 +13,8 @@ use crate::operate::operate;
 use crate::plugins::Founding;
 use crate::query::{Coordinator, Owner};
 use crate::shards::ShardPort;
-use crate::wire::{Meetings, Wire, check_lane};
+use crate::wire::door::Meetings;
+use crate::wire::{Wire, check_lane};
 use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -48,7 +49,7 @@ pub struct Joined<T: Transport> {
     pub shards: Vec<ShardPort<T>>,
     /// Most bytes that their stores may take together.
     pub store_limit_bytes: u64,
-    /// Where lanes over the transport are promised.
+    /// Where lanes of processes of this machine are promised.
     pub meetings: Arc<Meetings<T>>,
     /// What it thinks of the others.
     pub opinions: Opinions,

@@ -19,14 +19,17 @@ use zepto_core::time::Nanos;
 use zepto_core::view::View;
 use zepto_core::{Incarnation, NodeId, PartitionId};
 use zepto_store::{Retention, Store, StoreConfig, StoreReader};
-use zepto_transport::{Bell, Transport};
+use zepto_transport::{Bell, Shm, Transport};
 
 /// Time between two publications of a shard's counters.
 const COUNT_EVERY: Duration = Duration::from_millis(50);
 
+/// A command to a node's shard: its producers share memory, whatever goes between nodes.
+pub type NodeCommand<T> = Command<T, Shm>;
+
 /// One shard as the rest of the node sees it. Cheap to clone; any thread.
 pub struct ShardPort<T: Transport> {
-    commands: SyncSender<Command<T>>,
+    commands: SyncSender<NodeCommand<T>>,
     bell: Arc<Bell>,
     reader: StoreReader,
     /// Rounds of work so far: a shard that hangs stands still.
@@ -91,7 +94,7 @@ impl<T: Transport> ShardPort<T> {
 
     /// Hands the shard a command and wakes it; whether there was room in its queue. A command
     /// without room is dropped, and whoever waits for its effect is told by a closed channel.
-    pub fn send(&self, command: Command<T>) -> bool {
+    pub fn send(&self, command: NodeCommand<T>) -> bool {
         let sent = self.commands.try_send(command).is_ok();
         if !sent {
             tracing::error!("a shard's queue of commands is full");
@@ -143,7 +146,7 @@ pub fn start<T: Wire>(
         let identity = Identity { node, incarnation, shard };
         let (store, reader) = open_store(config, bits)?;
         let (sender, commands) = sync_channel(SHARD_COMMANDS_MAX);
-        let agent = Shard::<T>::new(identity, Arc::clone(views), store, commands);
+        let agent = Shard::<T, Shm>::new(identity, Arc::clone(views), store, commands);
         let (announce, news) = watch::channel(Arc::default());
         let port = ShardPort {
             news,
@@ -195,7 +198,7 @@ fn open_store(config: &Config, bits: u8) -> io::Result<(Store, StoreReader)> {
 }
 
 struct Runner<T: Transport> {
-    agent: Shard<T>,
+    agent: Shard<T, Shm>,
     port: ShardPort<T>,
     env: Arc<dyn Env>,
     stop: Arc<AtomicBool>,

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io::{BufRead, Write, stdin, stdout};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
-use zepto_transport::ucx::{LIBRARY, UcxTicket};
+use zepto_transport::ucx::{UcxOptions, UcxTicket};
 use zepto_transport::{Bell, Door, LaneSpec, Receiver, Sender, Shm, Transport, Ucx, meet};
 
 type Failure = Box<dyn Error>;
@@ -61,7 +61,7 @@ struct End<T: Transport> {
 
 impl End<Ucx> {
     fn ucx<R: BufRead, W: Write>(wire: &mut Wire<R, W>, is_first: bool) -> Result<Self, Failure> {
-        let transport = Ucx::open(LIBRARY)?;
+        let transport = Ucx::open(&UcxOptions::default())?;
         let (offer, ticket) = Sender::offer(&transport, SPEC)?;
         wire.say_ticket(&ticket)?;
         let (rx, credit) = Receiver::accept(&transport, wire.hear_ticket()?, SPEC)?;

@@ -5,13 +5,15 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use zepto_transport::conformance::Pair;
 use zepto_transport::mailbox::lane;
-use zepto_transport::ucx::{LIBRARY, UcxTicket, report};
+use zepto_transport::ucx::{UcxOptions, UcxTicket, report};
 use zepto_transport::{LaneSpec, Line, Receiver, Sender, Transport, Ucx};
 
 fn ucx() -> Ucx {
-    Ucx::open(LIBRARY).expect("UCX, for these tests")
+    Ucx::open(&UcxOptions::default()).expect("UCX, for these tests")
 }
 
 /// Two workers of this process.
@@ -82,6 +84,18 @@ fn writers_that_are_killed_harm_nobody() {
 }
 
 #[test]
+fn a_process_may_end_while_its_threads_are_in_ucx() {
+    for lanes in ["shm", "tcp", "tcp,shm"] {
+        for _ in 0..10 {
+            let test = ["--ignored", "--exact", "alone::ends_in_the_midst", "--nocapture"];
+            let ran = again(&test, lanes).output().expect("runs");
+            let said = String::from_utf8_lossy(&ran.stderr);
+            assert_eq!(ran.status.code(), Some(ENDED), "over {lanes}: {}\n{said}", ran.status);
+        }
+    }
+}
+
+#[test]
 fn a_program_keeps_its_signal_handlers() {
     alone("signals_stay", "tcp,shm");
 }
@@ -95,6 +109,9 @@ fn libraries_that_are_not_of_use_are_refused_by_name() {
 fn lanes_that_nobody_has_are_one_clear_line() {
     alone("no_lanes", "nothing_like_it");
 }
+
+/// What a process says when it has ended as it wanted to.
+const ENDED: i32 = 7;
 
 fn spec(slots: u32) -> LaneSpec {
     LaneSpec { nonce: 7, slots }
@@ -237,6 +254,42 @@ mod alone {
     }
 
     #[test]
+    #[ignore = "started by another test"]
+    fn ends_in_the_midst() {
+        /// Opens a lane between two new workers, and lets it be used and go.
+        fn round() -> Result<(), Box<dyn std::error::Error>> {
+            let options = UcxOptions::default();
+            let (here, there) = (Ucx::open(&options)?, Ucx::open(&options)?);
+            let (mut tx, mut rx) = lane(&here, &there, spec(64))?;
+            for index in 0..50 {
+                if tx.push(&pattern(index)).is_ok() && tx.publish() {
+                    return Ok(());
+                }
+                here.progress();
+                there.progress();
+                rx.poll()?;
+            }
+            Ok(())
+        }
+        let rounds = Arc::new(AtomicUsize::new(0));
+        for _ in 0..2 {
+            let rounds = Arc::clone(&rounds);
+            let thread = std::thread::Builder::new().spawn(move || {
+                while round().is_ok() {
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            drop(thread.expect("a thread"));
+        }
+        let enough = 4 + std::process::id() as usize % 4;
+        until("some lanes were used", || {
+            std::thread::yield_now();
+            rounds.load(Ordering::Relaxed) >= enough
+        });
+        std::process::exit(ENDED);
+    }
+
+    #[test]
     #[ignore = "needs a process of its own"]
     fn signals_stay() {
         extern "C" fn mine(_: libc::c_int) {}
@@ -274,7 +327,8 @@ mod alone {
         let new = library(&dir, "new", 2, 0);
         let poor = library(&dir, "poor", 1, 12);
         let error = |path: &Path| {
-            let opened = Ucx::open(&path.to_string_lossy());
+            let library = path.to_string_lossy().into_owned();
+            let opened = Ucx::open(&UcxOptions { library, ..UcxOptions::default() });
             opened.err().expect("it is of no use").to_string()
         };
         assert!(error(&old).contains("is UCX 1.11.0; zepto needs 1.12"), "{}", error(&old));
@@ -283,14 +337,18 @@ mod alone {
         let missing = error(&dir.join("missing.so"));
         assert!(missing.contains("libucx0"), "{missing}");
         std::fs::remove_dir_all(&dir).expect("it is removed");
-        // After all of that the right one still opens.
+        // After all of that the right one still opens, and is the process's.
         ucx();
+        let devices = Some("lo".to_owned());
+        let other = Ucx::open(&UcxOptions { devices, ..UcxOptions::default() });
+        let error = other.err().expect("it is set up").to_string();
+        assert!(error.contains("this process uses UCX already"), "{error}");
     }
 
     #[test]
     #[ignore = "needs a process of its own"]
     fn no_lanes() {
-        let error = Ucx::open(LIBRARY).err().expect("no such lanes").to_string();
+        let error = Ucx::open(&UcxOptions::default()).err().expect("no such lanes").to_string();
         assert!(error.contains("UCX_TLS") && !error.contains('\n'), "{error}");
     }
 }

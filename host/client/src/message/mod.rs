@@ -144,7 +144,7 @@ pub enum Response {
     Plugin(String),
     /// To [`Request::Share`].
     Share {
-        /// Where the receiver's memory is, as its transport says.
+        /// Where the receiver's memory is, as its transport says; empty if that is another one.
         ticket: Vec<u8>,
     },
 }

@@ -1,38 +1,45 @@
-//! Lanes over UCX: their ends tell each other over RPC where their memory is. There is no door, so
-//! producers that are no nodes come over RPC.
+//! Lanes over UCX: their ends tell each other over RPC where their memory is. Producers come by the
+//! door, or over RPC.
 
-use super::{Meetings, Way, Wire, command};
+use super::{Way, Wire};
+use crate::agent::shard::{Command, SourceTerms};
 use crate::config::Config;
-use crate::shards::ShardPort;
+use crate::shards::{NodeCommand, ShardPort};
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use zepto_client::message::{LaneOffer, LaneRequest, Request, Response};
+use zepto_client::message::{LaneOffer, LanePurpose, LaneRequest, Request, Response};
 use zepto_client::producer::{Link, Opened};
 use zepto_client::real::random_128;
-use zepto_client::{ClientError, ask};
+use zepto_client::{ClientError, ask, open_rpc_lane};
 use zepto_core::Refusal;
 use zepto_core::view::Destination;
 use zepto_transport::mailbox::LaneSpec;
-use zepto_transport::ucx::{UcxTicket, report};
-use zepto_transport::{Receiver, Sender, Ucx};
+use zepto_transport::ucx::{UcxOptions, UcxTicket, report};
+use zepto_transport::{Receiver, Sender, Shm, Ucx};
 
 /// Time for one lane to open.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
+/// What Linux calls the way from a machine to itself.
+const LOOPBACK_DEVICE: &str = "lo";
+
+fn is_loopback(listen: &str) -> bool {
+    let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
 
 impl Wire for Ucx {
     const NAME: &'static str = "ucx";
     // Its workers listen wherever its devices lead, and know no secret.
     const IS_GUARDED: bool = false;
-    type Door = ();
+    const MEETS_OWNERS: bool = false;
 
     fn open(config: &Config) -> Result<Self, String> {
-        Self::open(&config.ucx_library).map_err(|error| error.to_string())
-    }
-
-    fn open_door(_: &str) -> Result<Option<()>, String> {
-        Ok(None)
+        // A node on loopback has UCX there, too, and nowhere else.
+        let devices = is_loopback(&config.listen).then(|| LOOPBACK_DEVICE.to_owned());
+        let options = UcxOptions { library: config.ucx_library.clone(), devices };
+        Self::open(&options).map_err(|error| error.to_string())
     }
 
     async fn open_lane(
@@ -46,25 +53,36 @@ impl Wire for Ucx {
         let (offer, ticket) = Sender::offer(self, spec).map_err(|error| failed(&error))?;
         let to = Destination { node: lane.node, shard: lane.shard };
         let incarnation = lane.incarnation;
-        let share = LaneOffer { lane, nonce: spec.nonce, ticket: ticket.0 };
+        let share = LaneOffer { lane: lane.clone(), nonce: spec.nonce, ticket: ticket.0 };
         let asked = ask(&way.peers, &address, &Request::Share(share), OPEN_WITHIN).await?;
         let Response::Share { ticket } = asked else {
             return Err(ClientError::Protocol("another answer than to a lane's offer".into()));
         };
+        if ticket.is_empty() {
+            return open_rpc_lane(&way.peers, &address, lane).await;
+        }
         let sender = offer.complete(self, UcxTicket(ticket)).map_err(|error| failed(&error))?;
         // Who sleeps over there looks again by itself after a while: nothing here can wake it.
         Ok(Opened { to, incarnation, link: Link::peer(sender, None, None) })
     }
 
-    fn serve_door((): (), _: &Meetings<Self>, _: &AtomicBool) {}
+    fn met(_: Receiver<Shm>, _: SourceTerms) -> Option<NodeCommand<Self>> {
+        None
+    }
 
     fn share(port: &ShardPort<Self>, offer: LaneOffer) -> Result<Vec<u8>, (Refusal, String)> {
-        let spec = LaneSpec { nonce: offer.nonce, slots: offer.lane.slots };
-        let accepted = Receiver::accept(port.transport(), UcxTicket(offer.ticket), spec);
+        let LaneOffer { lane, nonce, ticket } = offer;
+        let LanePurpose::Replica { owner: node, incarnation } = lane.purpose else {
+            let text = "producers share memory at a node's door, or come over RPC";
+            return Err((Refusal::NotReady, text.into()));
+        };
+        let spec = LaneSpec { nonce, slots: lane.slots };
+        let accepted = Receiver::accept(port.transport(), UcxTicket(ticket), spec);
         let (receiver, ticket) =
             accepted.map_err(|error| (Refusal::NotReady, error.to_string()))?;
         // The transport knows when its sender is gone, or the log does.
-        if !port.send(command(offer.lane.purpose, receiver, Arc::default())) {
+        let terms = SourceTerms { node, incarnation, hung_up: Arc::default() };
+        if !port.send(Command::Source(receiver, terms)) {
             return Err((Refusal::Overloaded, "too many lanes are being opened".into()));
         }
         Ok(ticket.0)
@@ -86,6 +104,7 @@ impl Wire for Ucx {
         vec![
             format!("UCX {}", ucx.version),
             format!("endpoints by transport: {}", or_none(lanes)),
+            format!("network devices: {}", ucx.devices.as_deref().unwrap_or("all")),
             format!("hooks: {hooks}"),
             format!("environment: {}", or_none(ucx.variables)),
         ]

@@ -39,19 +39,39 @@ impl Deref for Lines {
 /// The head of a message, in one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// A ticket follows: the reply of this number.
-    Reply { number: u64 },
-    /// The reader of the region that waited for the reply of this number is gone.
-    Gone { number: u64 },
-    /// Lines follow, for a region from a line on, and a word to be stored after them.
-    Lines { number: u64, sequence: u64, first: usize, count: usize, store: Option<Word> },
+    /// A ticket follows: the reply that was asked for.
+    Reply {
+        /// Under this number.
+        number: u64,
+    },
+    /// The reader is gone of the region that waited for a reply.
+    Gone {
+        /// Of this number.
+        number: u64,
+    },
+    /// Lines follow, and a word to be stored after them.
+    Lines {
+        /// The region's number.
+        number: u64,
+        /// How many such messages went to the region before.
+        sequence: u64,
+        /// Where they belong in the region.
+        first: usize,
+        /// How many they are.
+        count: usize,
+        /// The word.
+        store: Option<Word>,
+    },
 }
 
 /// A word of a region and its new value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
+    /// Its line.
     pub line: usize,
+    /// Its place there, 0 to 7.
     pub word: usize,
+    /// The value.
     pub value: u64,
 }
 
@@ -61,6 +81,7 @@ const LINES_AND_WORD: u64 = 3;
 const GONE: u64 = 4;
 
 impl Head {
+    /// As a message begins.
     pub fn to_line(self) -> Line {
         match self {
             Self::Reply { number } => [REPLY, number, 0, 0, 0, 0, 0, 0],
@@ -302,41 +323,26 @@ pub unsafe extern "C" fn arrive(
 
 #[cfg(test)]
 mod tests {
+    use super::super::inbox::Inbox;
     use super::*;
 
-    struct Setting {
-        arrivals: Arrivals,
-        lines: Arc<Lines>,
-        is_broken: Arc<AtomicBool>,
-        number: u64,
-    }
-
-    fn setting() -> Setting {
-        let arrivals = Arrivals::default();
-        let plain = core::iter::repeat_with(SharedLine::default).take(4).collect();
-        let (lines, is_broken) = (Arc::new(Lines::Plain(plain)), Arc::default());
-        let number = arrivals.expect_lines(&lines, &is_broken).unwrap();
-        Setting { arrivals, lines, is_broken, number }
-    }
-
-    impl Setting {
+    impl Inbox {
         fn send(&self, sequence: u64, first: usize, data: &[Line], store: Option<Word>) -> bool {
             let (number, count) = (self.number, data.len());
             let head = Head::Lines { number, sequence, first, count, store }.to_line();
             let data: Vec<u8> = data.iter().flatten().flat_map(|word| word.to_ne_bytes()).collect();
-            self.arrivals.take(&head, &data);
-            !self.is_broken.load(Ordering::Acquire)
+            self.take(&head, &data);
+            !self.is_broken()
         }
     }
 
     #[test]
     fn lines_and_words_come_where_they_belong() {
-        let setting = setting();
+        let inbox = Inbox::new(4);
         let store = Some(Word { line: 0, word: 3, value: 7 });
-        assert!(setting.send(0, 1, &[[1; 8], [2; 8]], store));
-        assert!(setting.send(1, 3, &[[3; 8]], None));
-        let found: Vec<Line> = setting.lines.iter().map(SharedLine::read).collect();
-        assert_eq!(found, [[0, 0, 0, 7, 0, 0, 0, 0], [1; 8], [2; 8], [3; 8]]);
+        assert!(inbox.send(0, 1, &[[1; 8], [2; 8]], store));
+        assert!(inbox.send(1, 3, &[[3; 8]], None));
+        assert_eq!(inbox.lines(), [[0, 0, 0, 7, 0, 0, 0, 0], [1; 8], [2; 8], [3; 8]]);
     }
 
     #[test]
@@ -350,21 +356,22 @@ mod tests {
             (0, 0, 1, bad_word(4, 0)),
             (0, 0, 1, bad_word(0, 8)),
         ] {
-            let setting = setting();
-            assert!(!setting.send(sequence, first, &vec![[9; 8]; count], store));
-            assert!(setting.lines.iter().all(|line| line.read() == [0; 8]));
+            let inbox = Inbox::new(4);
+            assert!(!inbox.send(sequence, first, &vec![[9; 8]; count], store));
+            assert_eq!(inbox.lines(), [[0; 8]; 4]);
             // And nothing any more, for what comes next does not follow what came.
-            setting.send(0, 0, &[[9; 8]], None);
-            assert_eq!(setting.lines[0].read(), [0; 8]);
+            inbox.send(0, 0, &[[9; 8]], None);
+            assert_eq!(inbox.lines(), [[0; 8]; 4]);
         }
     }
 
     #[test]
     fn a_message_shorter_than_it_says_breaks_the_region() {
-        let Setting { arrivals, is_broken, number, .. } = setting();
+        let inbox = Inbox::new(4);
+        let number = inbox.number;
         let head = Head::Lines { number, sequence: 0, first: 0, count: 2, store: None };
-        arrivals.take(&head.to_line(), &[0; 64]);
-        assert!(is_broken.load(Ordering::Acquire));
+        inbox.take(&head.to_line(), &[0; 64]);
+        assert!(inbox.is_broken());
     }
 
     #[test]
@@ -402,8 +409,8 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_dropped() {
-        let setting = setting();
-        setting.arrivals.take(&[u64::MAX; 8], b"noise");
-        assert!(setting.lines.iter().all(|line| line.read() == [0; 8]));
+        let inbox = Inbox::new(4);
+        inbox.take(&[u64::MAX; 8], b"noise");
+        assert_eq!(inbox.lines(), [[0; 8]; 4]);
     }
 }

@@ -1,10 +1,13 @@
 //! The one context of a process, and memory that peers write.
 
-use super::library::{Ucp, UcxError};
+use super::gate;
+use super::library::{LIBRARY, Ucp, UcxError};
 use super::sys::{self, FEATURE_MESSAGES, FEATURE_RMA, MAP_ALLOCATE, OK};
 use crate::lines::SharedLine;
 use crate::transport::TransportError;
+use core::fmt;
 use core::ptr::{NonNull, null, null_mut};
+use std::ffi::CString;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
@@ -13,8 +16,8 @@ use std::sync::{Mutex, PoisonError};
 pub struct Context {
     pub ucp: Ucp,
     pub handle: sys::ContextHandle,
-    /// The library's name.
-    pub library: String,
+    /// What it was opened with.
+    pub options: UcxOptions,
     /// What is equal for two processes that can share memory.
     pub place: Place,
 }
@@ -27,6 +30,29 @@ unsafe impl Sync for Context {}
 /// A kernel, and a namespace of shared memory in it.
 pub type Place = [u64; 2];
 
+/// What UCX is told beside its environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UcxOptions {
+    /// The library: a name that the loader finds, or a path; [`super::LIBRARY`] as a rule.
+    pub library: String,
+    /// Network devices that it may use, as in `UCX_NET_DEVICES`, which counts for more. `None` is
+    /// all of them.
+    pub devices: Option<String>,
+}
+
+impl Default for UcxOptions {
+    fn default() -> Self {
+        Self { library: LIBRARY.into(), devices: None }
+    }
+}
+
+impl fmt::Display for UcxOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let devices = self.devices.as_deref().unwrap_or("all");
+        write!(f, "{} and the network devices {devices}", self.library)
+    }
+}
+
 static OPENED: Mutex<Option<&'static Context>> = Mutex::new(None);
 
 impl Context {
@@ -34,15 +60,13 @@ impl Context {
     ///
     /// # Errors
     /// What [`UcxError`] says. It can be tried again, with another library only if none was opened.
-    pub fn get(library: &str) -> Result<&'static Self, UcxError> {
+    pub fn get(options: &UcxOptions) -> Result<&'static Self, UcxError> {
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
         match *opened {
-            Some(context) if context.library == library => Ok(context),
-            Some(context) => Err(UcxError::Missing {
-                reason: format!("{library}: this process has opened {} before", context.library),
-            }),
+            Some(context) if context.options == *options => Ok(context),
+            Some(context) => Err(UcxError::Other { before: context.options.to_string() }),
             None => {
-                let context: &'static Self = Box::leak(Box::new(Self::open(library)?));
+                let context: &'static Self = Box::leak(Box::new(Self::open(options)?));
                 *opened = Some(context);
                 Ok(context)
             }
@@ -54,15 +78,10 @@ impl Context {
         *OPENED.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(library: &str) -> Result<Self, UcxError> {
-        let ucp = Ucp::load(library)?;
+    fn open(options: &UcxOptions) -> Result<Self, UcxError> {
+        let ucp = Ucp::load(&options.library)?;
         let failed = |call, status| UcxError::Call { call, reason: ucp.text(status) };
-        let mut config = null_mut();
-        // SAFETY: NULL stands for the environment's UCX_* and the usual files.
-        let status = unsafe { (ucp.functions.ucp_config_read)(null(), null(), &raw mut config) };
-        if status != OK {
-            return Err(failed("ucp_config_read", status));
-        }
+        let config = configure(&ucp, options)?;
         let params = sys::ContextParams {
             field_mask: sys::PARAM_FEATURES | sys::PARAM_WORKERS_SHARED,
             features: FEATURE_RMA | FEATURE_MESSAGES,
@@ -78,7 +97,7 @@ impl Context {
         if status != OK {
             return Err(failed("ucp_init_version", status));
         }
-        Ok(Self { ucp, handle, library: library.to_owned(), place: place() })
+        Ok(Self { ucp, handle, options: options.clone(), place: place() })
     }
 
     /// Whether somebody there can share memory with this process.
@@ -90,6 +109,29 @@ impl Context {
     pub fn failed(&self, call: &'static str, status: sys::Status) -> TransportError {
         TransportError::Ucx { call, reason: self.ucp.text(status) }
     }
+}
+
+/// The environment's configuration, with what the options say.
+fn configure(ucp: &Ucp, options: &UcxOptions) -> Result<sys::Config, UcxError> {
+    let failed = |call, status| UcxError::Call { call, reason: ucp.text(status) };
+    let mut config = null_mut();
+    // SAFETY: NULL stands for the environment's UCX_* and the usual files.
+    let status = unsafe { (ucp.functions.ucp_config_read)(null(), null(), &raw mut config) };
+    if status != OK {
+        return Err(failed("ucp_config_read", status));
+    }
+    let is_said = std::env::var_os("UCX_NET_DEVICES").is_some();
+    let Some(devices) = options.devices.as_deref().filter(|_| !is_said) else { return Ok(config) };
+    let devices = CString::new(devices).unwrap_or_default();
+    let modify = ucp.functions.ucp_config_modify;
+    // SAFETY: the configuration was made above, and the texts end with a zero.
+    let status = unsafe { modify(config, c"NET_DEVICES".as_ptr(), devices.as_ptr()) };
+    if status != OK {
+        // SAFETY: it is not used any more.
+        unsafe { (ucp.functions.ucp_config_release)(config) };
+        return Err(failed("ucp_config_modify", status));
+    }
+    Ok(config)
 }
 
 /// Zeroes where it cannot be found out, which equals nobody's.
@@ -123,6 +165,7 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// `count` lines, zeroed if they are a segment.
     pub fn map(context: &'static Context, count: usize) -> Result<Self, TransportError> {
+        let _pass = gate::enter().ok_or_else(|| gate::too_late("ucp_mem_map"))?;
         let functions = &context.ucp.functions;
         let length = count * size_of::<SharedLine>();
         let params = sys::MapParams {
@@ -204,6 +247,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        let Some(_pass) = gate::enter() else { return };
         // SAFETY: the handle is of this context, and nothing refers to the memory any more.
         let status =
             unsafe { (self.context.ucp.functions.ucp_mem_unmap)(self.context.handle, self.handle) };

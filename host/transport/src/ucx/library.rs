@@ -5,6 +5,7 @@
 //! `UCX_MEM_EVENTS=n` is set, write jumps over the first bytes of `mmap` and its like, which
 //! [`is_hooked`] tells. The library is never closed.
 
+use super::gate;
 use super::sys::{Functions, GetVersion};
 use core::ffi::{CStr, c_int, c_uint};
 use core::mem::MaybeUninit;
@@ -46,6 +47,12 @@ pub enum UcxError {
         /// The function.
         function: &'static str,
     },
+    /// A process has it once, and this one has set it up differently.
+    #[error("this process uses UCX already, with {before}: a second node there must do so, too")]
+    Other {
+        /// What it was opened with.
+        before: String,
+    },
     /// One of its calls failed while it was set up.
     #[error("{call} of UCX: {reason}; UCX_TLS and UCX_NET_DEVICES say what it may use")]
     Call {
@@ -71,6 +78,7 @@ impl Ucp {
         let opened = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) };
         kept.restore();
         let opened = opened.map_err(|error| UcxError::Missing { reason: error.to_string() })?;
+        gate::watch();
         // What it patched and started does not survive its end: it is never closed, not even when
         // it is of no use.
         let library: &'static Library = Box::leak(Box::new(opened));

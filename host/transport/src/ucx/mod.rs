@@ -15,6 +15,7 @@
 //!   Either way what counts is what the peer writes back, and a failure detector decides.
 //! * *the peer's process is stopped*: over TCP some megabytes go under way; then messages wait
 //!   here, up to a limit, after which the peer counts as gone.
+//! * *the process ends*: see `gate`.
 //! * *one end is let go*: it says so to the other, whose [`Region::is_left`] or [`Remote::is_left`]
 //!   tells, also when it was gone before the reply came. Messages for a region that is gone are
 //!   dropped.
@@ -24,13 +25,25 @@
 mod arrivals;
 mod channel;
 mod context;
+mod gate;
+#[cfg(any(test, feature = "fuzz"))]
+mod inbox;
 mod library;
 mod peers;
 mod sys;
 mod ticket;
 mod worker;
 
+pub use context::UcxOptions;
 pub use library::{LIBRARY, UcxError};
+
+/// What comes from peers, for fuzz targets.
+#[cfg(feature = "fuzz")]
+pub mod decoders {
+    pub use super::arrivals::{Arrivals, Head, Word};
+    pub use super::inbox::Inbox;
+    pub use super::ticket::Ticket;
+}
 
 use crate::lines::SharedLine;
 use crate::transport::{Line, Region, Remote, Transport, TransportError, checked_bytes};
@@ -57,13 +70,13 @@ pub struct Ucx {
 }
 
 impl Ucx {
-    /// A worker of the process's UCX, which is opened with the first one from a library of this
-    /// name, [`LIBRARY`] as a rule, and stays. `UCX_*` variables of the environment apply.
+    /// A worker of the process's UCX, which is opened with the first one, and stays. `UCX_*`
+    /// variables of the environment apply.
     ///
     /// # Errors
-    /// What is missing, in words for who installs it.
-    pub fn open(library: &str) -> Result<Self, UcxError> {
-        let context = Context::get(library)?;
+    /// What is missing, in words for who installs it; or it was opened with other options before.
+    pub fn open(options: &UcxOptions) -> Result<Self, UcxError> {
+        let context = Context::get(options)?;
         let worker = Worker::open(context).map_err(|error| match error {
             TransportError::Ucx { call, reason } => UcxError::Call { call, reason },
             other => UcxError::Call { call: "ucp_worker_create", reason: other.to_string() },
@@ -85,6 +98,8 @@ pub struct UcxReport {
     /// Whether it has written over `mmap` and its like to see memory go away, as it does when it is
     /// loaded unless `UCX_MEM_EVENTS=n` is set.
     pub is_hooked: bool,
+    /// Network devices that it may use; `None` is all of them.
+    pub devices: Option<String>,
     /// The variables that it was given, `UCX_NAME=value`.
     pub variables: Vec<String>,
 }
@@ -99,7 +114,9 @@ pub fn report() -> Option<UcxReport> {
     let mut variables: Vec<String> = std::env::vars_os().filter_map(name).collect();
     variables.sort();
     let version = context.ucp.version.clone();
-    Some(UcxReport { version, is_hooked: library::is_hooked(), variables })
+    let said = std::env::var("UCX_NET_DEVICES").ok();
+    let devices = said.or_else(|| context.options.devices.clone());
+    Some(UcxReport { version, is_hooked: library::is_hooked(), devices, variables })
 }
 
 /// What the reader of a region needs: some hundred bytes, to be carried as they are.

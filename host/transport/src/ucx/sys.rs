@@ -201,6 +201,7 @@ macro_rules! functions {
 
 functions! {
     ucp_config_read: fn(*const c_char, *const c_char, *mut Config) -> Status;
+    ucp_config_modify: fn(Config, *const c_char, *const c_char) -> Status;
     ucp_config_release: fn(Config);
     ucp_init_version: fn(
         c_uint, c_uint, *const ContextParams, Config, *mut ContextHandle

@@ -7,6 +7,7 @@
 use super::arrivals::{Arrivals, arrive};
 use super::channel::{Channel, Op, Staging};
 use super::context::Context;
+use super::gate::{self, Pass};
 use super::peers::{Kind, Peer, Peers};
 use super::sys::{self, OK, THREAD_MODE_SERIALIZED};
 use super::ticket::Ticket;
@@ -57,6 +58,7 @@ impl Worker {
             thread_mode: THREAD_MODE_SERIALIZED,
             ..Default::default()
         };
+        let _pass = gate::enter().ok_or_else(|| gate::too_late("ucp_worker_create"))?;
         let mut handle = null_mut();
         let create = context.ucp.functions.ucp_worker_create;
         // SAFETY: the context lives, and the parameters are as `sys` has them.
@@ -64,6 +66,7 @@ impl Worker {
         if status != OK {
             return Err(context.failed("ucp_worker_create", status));
         }
+        gate::note_open(handle, context.ucp.functions.ucp_worker_destroy);
         let inner = Mutex::new(Inner {
             handle,
             peers: Peers::new(Kind::Blind),
@@ -77,7 +80,7 @@ impl Worker {
         worker.receive(handle)?;
         worker.address = worker.ask_address(handle)?;
         let kind = Kind::find(context, handle, &worker.address)?;
-        worker.lock().peers = Peers::new(kind);
+        worker.inner.get_mut().unwrap_or_else(PoisonError::into_inner).peers = Peers::new(kind);
         Ok(worker)
     }
 
@@ -116,8 +119,10 @@ impl Worker {
         Ok(copy)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing once the process ends.
+    fn lock(&self) -> Option<(MutexGuard<'_, Inner>, Pass)> {
+        let pass = gate::enter()?;
+        Some((self.inner.lock().unwrap_or_else(PoisonError::into_inner), pass))
     }
 
     /// Drives what is under way, unless another thread does just now.
@@ -129,6 +134,7 @@ impl Worker {
             return 0;
         }
         inner.skipped = 0;
+        let Some(_pass) = gate::enter() else { return 0 };
         // SAFETY: the worker lives, and is locked.
         let done = unsafe { (self.context.ucp.functions.ucp_worker_progress)(inner.handle) };
         inner.peers.progress(self.context);
@@ -144,7 +150,8 @@ impl Worker {
         ticket: &Ticket,
         staging: Staging,
     ) -> Result<Outgoing, TransportError> {
-        let mut inner = self.lock();
+        let locked = self.lock().ok_or_else(|| gate::too_late("ucp_ep_create"));
+        let (mut inner, _pass) = locked?;
         if inner.channels.count >= UCX_CHANNELS_MAX {
             return Err(TransportError::Busy);
         }
@@ -158,7 +165,8 @@ impl Worker {
 
     /// The transports in use.
     pub fn lanes(&self) -> Vec<String> {
-        self.lock().peers.lanes().cloned().collect()
+        let Some((inner, _pass)) = self.lock() else { return Vec::new() };
+        inner.peers.lanes().cloned().collect()
     }
 }
 
@@ -232,11 +240,17 @@ impl Inner {
 impl Drop for Worker {
     fn drop(&mut self) {
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(_pass) = gate::enter() else {
+            // Their ends would call it.
+            core::mem::forget(core::mem::take(&mut inner.channels));
+            return;
+        };
         // Nothing is sent on; keys go before endpoints, and both before the worker. What messages
         // are made from goes after it.
         let mut channels: Vec<Channel> = inner.channels.places.drain(..).flatten().collect();
         channels.iter_mut().for_each(Channel::end);
         let closing = inner.peers.close_all(self.context, inner.handle, CLOSE_ROUNDS);
+        gate::note_closed(inner.handle);
         // SAFETY: nothing of it is used any more.
         unsafe { (self.context.ucp.functions.ucp_worker_destroy)(inner.handle) };
         drop((closing, channels));
@@ -271,7 +285,9 @@ impl Outgoing {
 
     /// Sends on, where it is not mapped.
     pub fn push(&self, op: Op) {
-        self.worker.lock().push(self.index, op);
+        if let Some((mut inner, _pass)) = self.worker.lock() {
+            inner.push(self.index, op);
+        }
     }
 
     /// Whether the peer is known to be gone.
@@ -282,7 +298,7 @@ impl Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        let mut inner = self.worker.lock();
+        let Some((mut inner, _pass)) = self.worker.lock() else { return };
         self.peer = None;
         inner.is_unswept = true;
         if let Some(channel) = inner.channels.get(self.index) {

@@ -33,10 +33,10 @@ pub struct SourceTerms {
     pub hung_up: Arc<AtomicBool>,
 }
 
-/// A command.
-pub enum Command<T: Transport> {
-    /// A producer's lane over the node's transport.
-    Peer(Receiver<T>, LaneTerms),
+/// A command to a [`Shard`] of the same transports.
+pub enum Command<T: Transport, P: Transport = T> {
+    /// A producer's lane over the producers' transport.
+    Peer(Receiver<P>, LaneTerms),
     /// A producer's lane that an RPC connection feeds.
     Door(Receiver<Heap>, LaneTerms),
     /// A lane over the transport from an owner whose replica this shard is.
@@ -57,8 +57,8 @@ pub enum Command<T: Transport> {
     Drain,
 }
 
-impl<T: Transport> Shard<T> {
-    pub(super) fn obey(&mut self, command: Command<T>) {
+impl<T: Transport, P: Transport> Shard<T, P> {
+    pub(super) fn obey(&mut self, command: Command<T, P>) {
         match command {
             // A lane too many is dropped: its sender finds no credit, or hears that it is gone.
             Command::Peer(..)

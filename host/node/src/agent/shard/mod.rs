@@ -82,13 +82,14 @@ pub struct News {
     pub changes: Vec<Change>,
 }
 
-/// The agent. Owned by one thread.
-pub struct Shard<T: Transport> {
+/// The agent. Owned by one thread. Replicas' lanes are over `T`, and so are those of producers
+/// unless these have a transport of their own, `P`.
+pub struct Shard<T: Transport, P: Transport = T> {
     identity: Identity,
     view: Cache<Arc<ArcSwap<View>>, Arc<View>>,
     installed: Option<Arc<View>>,
     ledger: Ledger,
-    peers: Vec<Inlet<T>>,
+    peers: Vec<Inlet<P>>,
     doors: Vec<Inlet<Heap>>,
     followers: Followers<T>,
     sources: Vec<Source<T>>,
@@ -96,18 +97,18 @@ pub struct Shard<T: Transport> {
     /// Lanes to this shard so far: each has a number, and so they have an order.
     lanes_seen: u32,
     rounds: Rounds,
-    commands: Commands<Command<T>>,
+    commands: Commands<Command<T, P>>,
     expired: Nanos,
     floors_seen: Nanos,
 }
 
-impl<T: Transport> Shard<T> {
+impl<T: Transport, P: Transport> Shard<T, P> {
     /// A shard that owns nothing until it sees a view.
     pub fn new(
         identity: Identity,
         view: Arc<ArcSwap<View>>,
         store: Store,
-        commands: Commands<Command<T>>,
+        commands: Commands<Command<T, P>>,
     ) -> Self {
         Self {
             identity,
@@ -292,7 +293,7 @@ fn drain_inlets<X: Transport, T: Transport>(
     work
 }
 
-impl<T: Transport> Parking for Shard<T> {
+impl<T: Transport, P: Transport> Parking for Shard<T, P> {
     fn set_parked(&mut self, parked: bool) {
         self.peers.iter_mut().for_each(|inlet| inlet.set_parked(parked));
         self.doors.iter_mut().for_each(|inlet| inlet.set_parked(parked));
