@@ -11,8 +11,10 @@ use super::sys::{MESSAGE_RENDEZVOUS, MessageParams, OK, Status};
 use crate::lines::SharedLine;
 use crate::transport::{Line, TransportError};
 use core::ffi::c_void;
+use core::hash::BuildHasher;
 use core::ops::Deref;
 use std::collections::BTreeMap;
+use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zepto_core::limits::{UCX_MESSAGE_LINES_MAX, UCX_REGIONS_MAX, UCX_REPLIES_MAX};
@@ -134,7 +136,9 @@ enum Reply {
 
 #[derive(Default)]
 struct Tables {
-    /// Numbers are given out once.
+    /// Makes numbers that nobody can guess: whoever is on the network can send to a worker.
+    secret: RandomState,
+    /// How many numbers were given out.
     numbers: u64,
     written: BTreeMap<u64, Written>,
     /// Of those, how many have not taken their reply.
@@ -145,6 +149,17 @@ struct Tables {
 }
 
 impl Tables {
+    /// A number that nothing has.
+    fn fresh_number(&mut self) -> u64 {
+        loop {
+            self.numbers += 1;
+            let number = self.secret.hash_one(self.numbers);
+            if !self.written.contains_key(&number) && !self.regions.contains_key(&number) {
+                return number;
+            }
+        }
+    }
+
     fn take_reply(&mut self, number: u64, data: &[u8]) {
         match self.written.get_mut(&number) {
             Some(Written { reply: reply @ Reply::Awaited, .. }) => {
@@ -171,9 +186,8 @@ impl Arrivals {
         if tables.waiting >= UCX_REPLIES_MAX || tables.written.len() >= UCX_REGIONS_MAX {
             return Err(TransportError::Busy);
         }
-        tables.numbers += 1;
         tables.waiting += 1;
-        let number = tables.numbers;
+        let number = tables.fresh_number();
         let written = Written { reply: Reply::Awaited, is_gone: Arc::clone(is_gone) };
         tables.written.insert(number, written);
         Ok(number)
@@ -219,8 +233,7 @@ impl Arrivals {
         if tables.regions.len() >= UCX_REGIONS_MAX {
             return Err(TransportError::Busy);
         }
-        tables.numbers += 1;
-        let number = tables.numbers;
+        let number = tables.fresh_number();
         let (lines, is_broken) = (Arc::clone(lines), Arc::clone(is_broken));
         tables.regions.insert(number, Incoming { lines, sequence: 0, is_broken });
         Ok(number)
@@ -405,6 +418,17 @@ mod tests {
         arrivals.take(&Head::Reply { number }.to_line(), b"late");
         assert_eq!(arrivals.take_orphans(), [b"late".to_vec()]);
         assert!(arrivals.take_orphans().is_empty());
+    }
+
+    #[test]
+    fn a_number_says_nothing_about_the_next_one_or_another_workers() {
+        let numbers = |inbox: &Inbox| {
+            let next = || inbox.arrivals.expect_reply(&Arc::default()).unwrap();
+            [inbox.number, next(), next()]
+        };
+        let (ours, theirs) = (numbers(&Inbox::new(1)), numbers(&Inbox::new(1)));
+        assert!(ours.iter().all(|number| !theirs.contains(number)));
+        assert_ne!(ours[1].wrapping_sub(ours[0]), ours[2].wrapping_sub(ours[1]));
     }
 
     #[test]
