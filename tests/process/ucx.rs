@@ -46,7 +46,8 @@ fn a_node_killed_over_any_lanes_costs_nothing() {
 fn status_says_what_ucx_is_and_does() {
     let _watchdog = Watchdog::new(LONG);
     let directory = tempfile::tempdir().expect("a directory");
-    let more = ["--transport", "ucx", "--copies", "1"];
+    // A name of loopback that does not look like one.
+    let more = ["--transport", "ucx", "--copies", "1", "--listen", "127.1:0"];
     let mut command = zepto_host(arguments("a", directory.path(), &[], &more));
     command.env("UCX_TLS", "tcp");
     let node = Host::serving("a", Process::spawn(command));

@@ -25,7 +25,7 @@ use crate::wire::{Way, Wire};
 use core::convert::Infallible;
 use core::fmt;
 use core::time::Duration;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
@@ -85,7 +85,6 @@ impl fmt::Display for StopReport {
 /// What is wrong and what to do.
 pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
     config.check()?;
-    let ends = ends_of::<T>(&config)?;
     let env: Arc<dyn Env> = Arc::new(Real::new());
     let secret = config.secret_file.as_deref().map(ClusterSecret::open).transpose()?;
     let rpc = zepto_rpc::Config { secret, ..zepto_rpc::Config::default() };
@@ -94,6 +93,8 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
     if !T::IS_GUARDED && !bound.address.ip().is_loopback() && !config.insecure_bind {
         return Err(StartError::InsecureTransport(bound.address));
     }
+    // Not before it is known where the node listens: a transport may keep to that.
+    let ends = ends_of::<T>(&config, bound.address.ip())?;
     let advertised = advertise(&config, bound.address)?;
     let incarnation = data_dir.next_incarnation(env.wall_ns() / 1_000_000)?;
     let host = host::identity();
@@ -146,12 +147,12 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
 }
 
 /// The shards' ends of the transport.
-fn ends_of<T: Wire>(config: &Config) -> Result<Vec<T>, StartError> {
+fn ends_of<T: Wire>(config: &Config, address: IpAddr) -> Result<Vec<T>, StartError> {
     if config.transport != T::NAME {
         let text = format!("{} is what this program's nodes can have here", T::NAME);
         return Err(ConfigError::Value { key: "transport", text }.into());
     }
-    (0..config.shards).map(|_| T::open(config).map_err(StartError::Transport)).collect()
+    (0..config.shards).map(|_| T::open(config, address).map_err(StartError::Transport)).collect()
 }
 
 /// The address that others are told.

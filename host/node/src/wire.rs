@@ -10,6 +10,7 @@ mod ucx;
 use crate::agent::shard::SourceTerms;
 use crate::config::Config;
 use crate::shards::{NodeCommand, ShardPort};
+use std::net::IpAddr;
 use zepto_client::ClientError;
 use zepto_client::message::{LaneOffer, LaneRequest};
 use zepto_client::producer::Opened;
@@ -30,11 +31,11 @@ pub trait Wire:
     /// Whether replicas' lanes come by the node's door.
     const MEETS_OWNERS: bool;
 
-    /// One end of it.
+    /// One end of it, for a node that listens at this address.
     ///
     /// # Errors
     /// Why there is none, in words for who runs the node.
-    fn open(config: &Config) -> Result<Self, String>;
+    fn open(config: &Config, address: IpAddr) -> Result<Self, String>;
 
     /// Opens a lane from here to a shard of another node, which may end up on this machine or
     /// another.

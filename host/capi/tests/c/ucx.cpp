@@ -11,6 +11,9 @@
 #include <stdexcept>
 #include <string>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 using namespace std::chrono_literals;
 
 namespace {
@@ -67,8 +70,17 @@ int main(int argc, char **argv) try {
   uint64_t counted = 0;
   for (size_t i = 0; i < symbols.size(); i++)
     counted += client.count({"ucx:" + std::to_string(i)});
-  std::cout << "acknowledged " << account.acknowledged << ", counted " << counted << "\n";
+  std::cout << "acknowledged " << account.acknowledged << ", counted " << counted << std::endl;
   keep_handlers();
+  // A child may end as it likes: what is open here stays so.
+  const pid_t child = fork();
+  if (child == 0) std::exit(EXIT_SUCCESS);
+  int ended = -1;
+  if (child < 0 || waitpid(child, &ended, 0) != child || ended != 0)
+    throw std::runtime_error("a forked child did not end well");
+  tick.event_time_ns += 1;
+  if (producer.ingest(tick) != zepto::ok || !producer.flush(30s))
+    throw std::runtime_error("no tick is taken after a fork");
   if (argc > 3) std::exit(counted == count ? EXIT_SUCCESS : EXIT_FAILURE);
   second.stop();
   first.stop();

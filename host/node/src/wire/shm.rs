@@ -4,6 +4,7 @@ use super::{Way, Wire};
 use crate::agent::shard::{Command, SourceTerms};
 use crate::config::Config;
 use crate::shards::{NodeCommand, ShardPort};
+use std::net::IpAddr;
 use zepto_client::ClientError;
 use zepto_client::message::{LaneOffer, LaneRequest};
 use zepto_client::producer::Opened;
@@ -16,7 +17,7 @@ impl Wire for Shm {
     const IS_GUARDED: bool = true;
     const MEETS_OWNERS: bool = true;
 
-    fn open(_: &Config) -> Result<Self, String> {
+    fn open(_: &Config, _: IpAddr) -> Result<Self, String> {
         Ok(Self)
     }
 

@@ -24,20 +24,15 @@ const OPEN_WITHIN: Duration = Duration::from_secs(5);
 /// What Linux calls the way from a machine to itself.
 const LOOPBACK_DEVICE: &str = "lo";
 
-fn is_loopback(listen: &str) -> bool {
-    let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 impl Wire for Ucx {
     const NAME: &'static str = "ucx";
     // Its workers listen wherever its devices lead, and know no secret.
     const IS_GUARDED: bool = false;
     const MEETS_OWNERS: bool = false;
 
-    fn open(config: &Config) -> Result<Self, String> {
+    fn open(config: &Config, address: IpAddr) -> Result<Self, String> {
         // A node on loopback has UCX there, too, and nowhere else.
-        let devices = is_loopback(&config.listen).then(|| LOOPBACK_DEVICE.to_owned());
+        let devices = address.is_loopback().then(|| LOOPBACK_DEVICE.to_owned());
         let options = UcxOptions { library: config.ucx_library.clone(), devices };
         Self::open(&options).map_err(|error| error.to_string())
     }

@@ -13,11 +13,13 @@ use crate::transport::{Line, TransportError};
 use core::ffi::c_void;
 use core::hash::BuildHasher;
 use core::ops::Deref;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use zepto_core::limits::{UCX_MESSAGE_LINES_MAX, UCX_REGIONS_MAX, UCX_REPLIES_MAX};
+use zepto_core::limits::{
+    UCX_MESSAGE_LINES_MAX, UCX_REGIONS_MAX, UCX_REPLIES_MAX, UCX_TICKET_BYTES_MAX,
+};
 
 /// Lines of a region, as its reader has them.
 pub(super) enum Lines {
@@ -144,6 +146,10 @@ struct Tables {
     /// Of those, how many have not taken their reply.
     waiting: usize,
     regions: BTreeMap<u64, Incoming>,
+    /// Of those, how many are written by message.
+    plain: usize,
+    /// Regions that went before their reply came, the last ones.
+    forgotten: VecDeque<u64>,
     /// Replies to regions that are gone: their readers wait for lines.
     orphans: Vec<Vec<u8>>,
 }
@@ -161,12 +167,47 @@ impl Tables {
     }
 
     fn take_reply(&mut self, number: u64, data: &[u8]) {
+        if data.len() > UCX_TICKET_BYTES_MAX {
+            return;
+        }
         match self.written.get_mut(&number) {
             Some(Written { reply: reply @ Reply::Awaited, .. }) => {
                 *reply = Reply::There(data.to_vec());
             }
-            None if self.orphans.len() < UCX_REPLIES_MAX => self.orphans.push(data.to_vec()),
-            Some(_) | None => {}
+            Some(_) => {}
+            None => {
+                let place = self.forgotten.iter().position(|forgotten| *forgotten == number);
+                if place.and_then(|place| self.forgotten.remove(place)).is_some() {
+                    self.turn_away(data.to_vec());
+                }
+            }
+        }
+    }
+
+    fn turn_away(&mut self, reply: Vec<u8>) {
+        if self.orphans.len() < UCX_REPLIES_MAX {
+            self.orphans.push(reply);
+        }
+    }
+
+    fn forget(&mut self, number: u64) {
+        let Some(forgotten) = self.written.remove(&number) else { return };
+        match forgotten.reply {
+            Reply::Taken => return,
+            Reply::There(reply) => self.turn_away(reply),
+            Reply::Awaited => {
+                if self.forgotten.len() >= UCX_REPLIES_MAX {
+                    self.forgotten.pop_front();
+                }
+                self.forgotten.push_back(number);
+            }
+        }
+        self.waiting -= 1;
+    }
+
+    fn close(&mut self, number: u64) {
+        if let Some(Incoming { lines, .. }) = self.regions.remove(&number) {
+            self.plain -= usize::from(matches!(*lines, Lines::Plain(_)));
         }
     }
 }
@@ -193,9 +234,10 @@ impl Arrivals {
         Ok(number)
     }
 
-    /// Whether a reply is waited for.
-    pub fn awaits_reply(&self) -> bool {
-        self.lock().waiting > 0
+    /// Whether messages are waited for: replies, or lines.
+    pub fn awaits_messages(&self) -> bool {
+        let tables = self.lock();
+        tables.waiting > 0 || tables.plain > 0
     }
 
     /// The reply, once it is there.
@@ -211,11 +253,7 @@ impl Arrivals {
 
     /// The region is gone: nobody waits for its reply any more.
     pub fn forget_reply(&self, number: u64) {
-        let mut tables = self.lock();
-        let forgotten = tables.written.remove(&number);
-        if forgotten.is_some_and(|it| !matches!(it.reply, Reply::Taken)) {
-            tables.waiting -= 1;
-        }
+        self.lock().forget(number);
     }
 
     /// Replies to regions that are gone.
@@ -234,6 +272,7 @@ impl Arrivals {
             return Err(TransportError::Busy);
         }
         let number = tables.fresh_number();
+        tables.plain += usize::from(matches!(**lines, Lines::Plain(_)));
         let (lines, is_broken) = (Arc::clone(lines), Arc::clone(is_broken));
         tables.regions.insert(number, Incoming { lines, sequence: 0, is_broken });
         Ok(number)
@@ -241,7 +280,7 @@ impl Arrivals {
 
     /// Whatever else comes for the region is dropped.
     pub fn forget_lines(&self, number: u64) {
-        self.lock().regions.remove(&number);
+        self.lock().close(number);
     }
 
     /// Takes one message.
@@ -258,7 +297,7 @@ impl Arrivals {
                 let Some(region) = tables.regions.get_mut(&number) else { return };
                 if region.take(sequence, first, count, store, data).is_none() {
                     region.is_broken.store(true, Ordering::Release);
-                    tables.regions.remove(&number);
+                    tables.close(number);
                 }
             }
             None => {}
@@ -394,10 +433,10 @@ mod tests {
         assert_eq!(arrivals.take_reply(number), None);
         arrivals.take(&Head::Reply { number }.to_line(), b"reply");
         arrivals.take(&Head::Reply { number }.to_line(), b"again");
-        assert!(arrivals.awaits_reply());
+        assert!(arrivals.awaits_messages());
         assert_eq!(arrivals.take_reply(number), Some(b"reply".to_vec()));
         assert_eq!(arrivals.take_reply(number), None);
-        assert!(!arrivals.awaits_reply());
+        assert!(!arrivals.awaits_messages());
         for _ in 0..UCX_REPLIES_MAX {
             arrivals.expect_reply(&is_gone).unwrap();
         }
@@ -414,10 +453,23 @@ mod tests {
         assert!(is_gone.load(Ordering::Acquire));
         // A reply to a region that is gone itself is for whoever tells its reader.
         arrivals.forget_reply(number);
-        assert!(!arrivals.awaits_reply());
+        assert!(!arrivals.awaits_messages());
         arrivals.take(&Head::Reply { number }.to_line(), b"late");
         assert_eq!(arrivals.take_orphans(), [b"late".to_vec()]);
         assert!(arrivals.take_orphans().is_empty());
+        // Also one that came just before, but none that nobody asked for, nor twice.
+        let number = arrivals.expect_reply(&is_gone).unwrap();
+        arrivals.take(&Head::Reply { number }.to_line(), b"in time");
+        arrivals.forget_reply(number);
+        assert_eq!(arrivals.take_orphans(), [b"in time".to_vec()]);
+        for number in [number, number + 1] {
+            arrivals.take(&Head::Reply { number }.to_line(), b"noise");
+        }
+        assert!(arrivals.take_orphans().is_empty());
+        let number = arrivals.expect_reply(&is_gone).unwrap();
+        let long = vec![0; UCX_TICKET_BYTES_MAX + 1];
+        arrivals.take(&Head::Reply { number }.to_line(), &long);
+        assert_eq!(arrivals.take_reply(number), None);
     }
 
     #[test]

@@ -164,7 +164,7 @@ impl Channel {
         let (endpoint, key) = (self.peer.endpoint, ticket.key.as_ptr().cast());
         let unpack = functions.ucp_ep_rkey_unpack;
         // SAFETY: the endpoint lives, the key is as its owner has packed it (the ticket's checksum
-        // holds), and the segment that it refers to is held.
+        // holds, and whoever may open lanes forges none), and its segment is held.
         let status = unsafe { unpack(endpoint, key, &raw mut self.key) };
         if status != OK {
             self.key = null_mut();

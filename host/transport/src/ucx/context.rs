@@ -27,7 +27,7 @@ unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
 
-/// A kernel, and a namespace of shared memory in it.
+/// A kernel, and a user in a namespace of shared memory there.
 pub type Place = [u64; 2];
 
 /// What UCX is told beside its environment.
@@ -81,6 +81,8 @@ impl Context {
     fn open(options: &UcxOptions) -> Result<Self, UcxError> {
         let ucp = Ucp::load(&options.library)?;
         let failed = |call, status| UcxError::Call { call, reason: ucp.text(status) };
+        let late = || UcxError::Call { call: "ucp_init", reason: gate::TOO_LATE.into() };
+        let _pass = gate::enter().ok_or_else(late)?;
         let config = configure(&ucp, options)?;
         let params = sys::ContextParams {
             field_mask: sys::PARAM_FEATURES | sys::PARAM_WORKERS_SHARED,
@@ -142,7 +144,9 @@ fn place() -> Place {
         return [0; 2];
     }
     let digest = zepto_core::hash::digest;
-    [digest(&boot), digest(namespace.as_os_str().as_encoded_bytes())]
+    let user = rustix::process::geteuid().as_raw();
+    let namespace = digest(namespace.as_os_str().as_encoded_bytes());
+    [digest(&boot), namespace ^ u64::from(user)]
 }
 
 /// Memory that one peer writes. It is UCX's own, so that a peer on this machine can map it.
@@ -214,6 +218,10 @@ impl Memory {
             Some(lines) if status == OK && found.length >= length && lines.is_aligned() => {
                 self.lines = lines;
                 Ok(())
+            }
+            _ if status == OK => {
+                let reason = "it is not the memory that was asked for".into();
+                Err(TransportError::Ucx { call: "ucp_mem_map", reason })
             }
             _ => Err(self.context.failed("ucp_mem_query", status)),
         }

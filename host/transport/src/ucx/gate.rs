@@ -4,14 +4,19 @@
 
 use super::sys::WorkerHandle;
 use crate::transport::TransportError;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::time::Duration;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
-/// Held by whoever is in UCX, and by the end of the process for good.
+/// Held by whoever is in UCX.
 static GATE: RwLock<()> = RwLock::new(());
 static IS_CLOSED: AtomicBool = AtomicBool::new(false);
-/// Looks whether everybody is out. A thread that calls `exit` from within UCX never is.
-const LOOKS: usize = 100_000;
+/// The process whose UCX it is. A child that was forked has none.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+/// Looks whether everybody is out, for some seconds. A thread that calls `exit` from within UCX
+/// never is.
+const LOOKS: usize = 5_000;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 /// Workers that are open, and what ends them.
 static OPEN: Mutex<Vec<Open>> = Mutex::new(Vec::new());
@@ -38,9 +43,12 @@ pub fn enter() -> Option<Pass> {
     (!IS_CLOSED.load(Ordering::Acquire)).then_some(Pass(guard))
 }
 
-/// What is said of a call that came too late.
+/// Why a call failed that came too late.
+pub const TOO_LATE: &str = "this process is ending";
+
+/// A call that came too late.
 pub fn too_late(call: &'static str) -> TransportError {
-    TransportError::Ucx { call, reason: "this process is ending".into() }
+    TransportError::Ucx { call, reason: TOO_LATE.into() }
 }
 
 /// Notes a worker that is open. Whoever does has a pass.
@@ -56,6 +64,7 @@ pub fn note_closed(worker: WorkerHandle) {
 /// Closes the gate when the process ends. What is registered later runs earlier, so this comes after
 /// UCX is loaded.
 pub fn watch() {
+    PROCESS.store(std::process::id(), Ordering::Release);
     // SAFETY: the function takes nothing, and is there as long as the process.
     let registered = unsafe { libc::atexit(close) };
     debug_assert_eq!(registered, 0, "there is room for one more");
@@ -63,10 +72,15 @@ pub fn watch() {
 
 extern "C" fn close() {
     IS_CLOSED.store(true, Ordering::Release);
+    if PROCESS.load(Ordering::Acquire) != std::process::id() {
+        // Sockets are shared with the parent: what ended here would end there.
+        return;
+    }
     for _ in 0..LOOKS {
         match GATE.try_write() {
             Ok(_) | Err(TryLockError::Poisoned(_)) => return end_workers(),
-            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+            #[expect(clippy::disallowed_methods, reason = "nothing else happens at the end")]
+            Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_LOOKS),
         }
     }
 }

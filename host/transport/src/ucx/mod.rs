@@ -184,7 +184,9 @@ impl Transport for Ucx {
         let worker = Arc::clone(&self.worker);
         let memory = self.memory(&ticket, lines + 1)?;
         let is_broken = Arc::default();
-        let reply = worker.open_channel(&ticket, channel::staging(0))?;
+        // Nothing but messages goes there, so nothing is mapped, whatever the ticket says.
+        let writer = Ticket { segment: None, ..ticket };
+        let reply = worker.open_channel(&writer, channel::staging(0))?;
         let number = worker.arrivals.expect_lines(&memory, &is_broken)?;
         let is_live = Cell::new(false);
         let count = lines;
@@ -289,7 +291,7 @@ impl UcxRegion {
                 store(&outgoing, count, LIVE, 1);
                 State::Open(outgoing)
             }
-            // It is gone, or its reply is none.
+            // It is gone, or cannot be reached from here.
             Err(_) => State::Left,
         };
     }

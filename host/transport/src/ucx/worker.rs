@@ -128,7 +128,7 @@ impl Worker {
     /// Drives what is under way, unless another thread does just now.
     pub fn progress(&self) -> usize {
         let Ok(mut inner) = self.inner.try_lock() else { return 0 };
-        let is_quiet = inner.is_mapped() && !self.arrivals.awaits_reply();
+        let is_quiet = inner.is_mapped() && !self.arrivals.awaits_messages();
         if is_quiet && inner.skipped < ROUNDS_SKIPPED {
             inner.skipped += 1;
             return 0;
@@ -204,7 +204,7 @@ impl Channels {
 }
 
 impl Inner {
-    /// Whether nothing goes by message, nor ends.
+    /// Whether nothing goes out by message, nor ends.
     fn is_mapped(&self) -> bool {
         self.busy.is_empty() && !self.is_unswept && self.channels.carried == 0
     }
@@ -241,8 +241,10 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         let Some(_pass) = gate::enter() else {
-            // Their ends would call it.
+            // The ends of channels would call it, and it may look at the others as long as it is.
             core::mem::forget(core::mem::take(&mut inner.channels));
+            core::mem::forget(core::mem::replace(&mut inner.peers, Peers::new(Kind::Blind)));
+            core::mem::forget(Arc::clone(&self.arrivals));
             return;
         };
         // Nothing is sent on; keys go before endpoints, and both before the worker. What messages
