@@ -27,6 +27,8 @@ static MADE: AtomicU32 = AtomicU32::new(0);
 struct Net {
     /// Prefix, process id and number.
     tag: String,
+    /// Whether UCX is between the nodes, over TCP.
+    has_ucx: bool,
 }
 
 #[track_caller]
@@ -37,14 +39,14 @@ fn ip(line: &str) {
 
 impl Net {
     /// Makes them, or says why this machine cannot.
-    fn new() -> Option<Self> {
+    fn new(has_ucx: bool) -> Option<Self> {
         if !system::is_root() || !system::works("ip", &["-V"]) {
             skipped("network namespaces, which need root and iproute2");
             return None;
         }
         remove_stale();
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let net = Self { tag: format!("{PREFIX}{}-{number}", std::process::id()) };
+        let net = Self { tag: format!("{PREFIX}{}-{number}", std::process::id()), has_ucx };
         let hub = net.namespace("hub");
         if !system::works("ip", &["netns", "add", &hub]) {
             skipped("network namespaces, which this machine does not make");
@@ -60,6 +62,12 @@ impl Net {
             ip(&format!("-n {hub} link set port-{name} master br0 up"));
             ip(&format!("-n {space} addr add {}/24 dev eth0", address(number)));
             ip(&format!("-n {space} link set eth0 up"));
+            // UCX sees what runs when it is loaded.
+            eventually("the device runs", SOON, || {
+                let line = ["-n", &space, "link", "show", "eth0"];
+                let shown = Command::new("ip").args(line).output().expect("iproute2");
+                String::from_utf8_lossy(&shown.stdout).contains("LOWER_UP").then_some(())
+            });
         }
         Some(net)
     }
@@ -92,7 +100,14 @@ impl Net {
         if let Some(seed) = seed {
             arguments.extend(["--seed", seed]);
         }
-        Host::serving(name, Process::spawn(self.command(name, &arguments)))
+        if self.has_ucx {
+            arguments.extend(["--transport", "ucx"]);
+        }
+        let mut command = self.command(name, &arguments);
+        if self.has_ucx {
+            command.env("UCX_TLS", "tcp");
+        }
+        Host::serving(name, Process::spawn(command))
     }
 
     /// Cuts a node off, or connects it again.
@@ -147,7 +162,10 @@ impl Drop for World {
 
 impl World {
     fn new() -> Option<Self> {
-        let net = Net::new()?;
+        Net::new(false).map(Self::of)
+    }
+
+    fn of(net: Net) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let mut nodes: Vec<Host> = Vec::new();
         for name in NODES {
@@ -161,7 +179,7 @@ impl World {
                     .then_some(())
             });
         }
-        Some(world)
+        world
     }
 
     fn at(&self, name: &str) -> &str {
@@ -263,6 +281,29 @@ fn a_machine_that_is_cut_off_is_replaced_and_only_the_majority_acknowledges() {
         let has_all = a.is_some_and(|answer| answer["total_ticks"] == 30_000);
         (is_same && has_all).then_some(())
     });
+}
+
+#[test]
+fn machines_with_ucx_between_them_answer_exactly_and_outlive_one_of_them() {
+    let _watchdog = Watchdog::new(2 * LONG);
+    let Some(mut world) = Net::new(true).map(World::of) else { return };
+    let made = data::make(world.directory.path(), 100_000);
+    world.feed(&made.file).code(0);
+    for name in NODES {
+        let answer = world.ask(name, &["query", "summary"]).code(0).json();
+        assert_eq!(answer, made.expected, "asked through {name}");
+        let status = world.net.run(name, &["status", "--at", world.at(name)], SOON).code(0);
+        assert!(status.stdout.contains("endpoints by transport: tcp"), "{}", status.stdout);
+    }
+    world.nodes.pop().expect("c").kill();
+    for name in ["a", "b"] {
+        eventually(&format!("{name} answers exactly without c"), LONG, || {
+            let answer = world.ask(name, &["query", "summary"]);
+            (answer.status.success() && answer.json() == made.expected).then_some(())
+        });
+    }
+    let more = data::make(world.directory.path(), 200_000);
+    assert_eq!(world.feed(&more.file).code(0).acknowledged(), 200_000);
 }
 
 #[test]

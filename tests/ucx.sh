@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The tests of real nodes once more with UCX between them, for each kind of lanes; takes long, and is
-# no part of run.sh.   tests/ucx.sh [FILTER...]   (a filter as of cargo test: failover::)
+# The tests of real nodes once more with UCX between them, for each kind of lanes; takes a quarter of an
+# hour, and is no part of run.sh.   tests/ucx.sh [FILTER...]   (a filter as of cargo test: failover::)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,6 +9,7 @@ cargo build --profile ci --workspace --locked
 failed=()
 for lanes in shm tcp tcp,shm; do
     echo "== over $lanes"
-    UCX_TLS=$lanes cargo test --profile ci --workspace --locked --test process -- "$@" || failed+=("$lanes")
+    UCX_TLS=$lanes cargo test --profile ci --workspace --locked --test process --test namespaces -- "$@" ||
+        failed+=("$lanes")
 done
 [ ${#failed[@]} -eq 0 ] || { echo "failed over: ${failed[*]}"; exit 1; }

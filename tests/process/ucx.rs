@@ -77,6 +77,31 @@ fn nodes_over_ucx_and_over_shared_memory_keep_each_others_copies() {
     }
 }
 
+/// As when a network device was not up yet when one of them started.
+#[test]
+fn nodes_that_ucx_cannot_bring_together_keep_each_others_copies_nevertheless() {
+    let _watchdog = Watchdog::new(LONG);
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = |name: &str, lanes: &str, seeds: &[&str]| {
+        let more = ["--transport", "ucx", "--copies", "2"];
+        let data_dir = directory.path().join(name);
+        let mut command = zepto_host(arguments(name, &data_dir, seeds, &more));
+        command.env("UCX_TLS", lanes);
+        Host::serving(name, Process::spawn(command))
+    };
+    let a = start("a", "tcp", &[]);
+    let b = start("b", "shm", &[&a.address]);
+    wait_balanced(&a, 2);
+    let made = data::make(directory.path(), 10_000);
+    let file = made.file.to_string_lossy().into_owned();
+    run(["feed", "--to", &a.address, &file], LONG).code(0);
+    for node in [&a, &b] {
+        assert_eq!(node.summary(), made.expected);
+    }
+    let said = [a.process.stderr(), b.process.stderr()].concat();
+    assert!(said.contains("it goes over RPC"), "{said}");
+}
+
 #[test]
 fn a_producer_beside_a_node_over_ucx_shares_memory_with_it() {
     let _watchdog = Watchdog::new(LONG);

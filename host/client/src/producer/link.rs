@@ -49,8 +49,8 @@ macro_rules! either {
 }
 
 impl<T: Transport> Link<T> {
-    /// Over the transport. Without a bell, the receiver looks again by itself after a while; without
-    /// `hung_up`, the transport alone says whether it is gone.
+    /// Over the transport. Without a bell, the receiver looks again by itself after a while;
+    /// without `hung_up`, the transport alone says whether it is gone.
     pub fn peer(sender: Sender<T>, ring: Option<Ring>, hung_up: Option<HungUp>) -> Self {
         Self { end: End::Peer(sender), ring, hung_up, has_heard: false }
     }

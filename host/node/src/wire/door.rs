@@ -1,7 +1,7 @@
 //! A node's door: where processes of its machine come to share memory with it.
 //!
-//! A producer, or an owner whose transport that is, asks over RPC where to meet, and gets a door and
-//! a nonce; at the door the nonce says which lane this is and which shard it leads to. Nobody
+//! A producer, or an owner whose transport that is, asks over RPC where to meet, and gets a door
+//! and a nonce; at the door the nonce says which lane this is and which shard it leads to. Nobody
 //! without the nonce gets in, and a nonce is good for one lane and for a few seconds.
 
 use super::Wire;
@@ -44,8 +44,8 @@ impl<T: Wire> Meetings<T> {
         Self { door, shards, expected: Mutex::default(), env, runtime }
     }
 
-    /// Promises a lane: where to meet, and with which nonce; nowhere if such lanes come another way.
-    /// Any thread.
+    /// Promises a lane: where to meet, and with which nonce; nowhere if such lanes come another
+    /// way. Any thread.
     ///
     /// # Errors
     /// When too many are promised already.

@@ -17,12 +17,18 @@ use zepto_core::Refusal;
 use zepto_core::view::Destination;
 use zepto_transport::mailbox::LaneSpec;
 use zepto_transport::ucx::{UcxOptions, UcxTicket, report};
-use zepto_transport::{Receiver, Sender, Shm, Ucx};
+use zepto_transport::{LaneError, Receiver, Sender, Shm, TransportError, Ucx};
 
 /// Time for one lane to open.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
+/// What is said where UCX has no way to a peer, or no room.
+const OUT_OF_REACH: &str = "UCX cannot have a lane; it goes over RPC";
 /// What Linux calls the way from a machine to itself.
 const LOOPBACK_DEVICE: &str = "lo";
+
+fn is_malformed(error: &TransportError) -> bool {
+    matches!(error, TransportError::NoTicket | TransportError::WrongSize { .. })
+}
 
 impl Wire for Ucx {
     const NAME: &'static str = "ucx";
@@ -56,9 +62,14 @@ impl Wire for Ucx {
         if ticket.is_empty() {
             return open_rpc_lane(&way.peers, &address, lane).await;
         }
-        let sender = offer.complete(self, UcxTicket(ticket)).map_err(|error| failed(&error))?;
-        // Who sleeps over there looks again by itself after a while: nothing here can wake it.
-        Ok(Opened { to, incarnation, link: Link::peer(sender, None, None) })
+        match offer.complete(self, UcxTicket(ticket)) {
+            // Who sleeps over there looks again by itself after a while: nothing here can wake it.
+            Ok(sender) => Ok(Opened { to, incarnation, link: Link::peer(sender, None, None) }),
+            Err(error) => {
+                tracing::warn!(address, %error, "{OUT_OF_REACH}");
+                open_rpc_lane(&way.peers, &address, lane).await
+            }
+        }
     }
 
     fn met(_: Receiver<Shm>, _: SourceTerms) -> Option<NodeCommand<Self>> {
@@ -73,8 +84,14 @@ impl Wire for Ucx {
         };
         let spec = LaneSpec { nonce, slots: lane.slots };
         let accepted = Receiver::accept(port.transport(), UcxTicket(ticket), spec);
-        let (receiver, ticket) =
-            accepted.map_err(|error| (Refusal::NotReady, error.to_string()))?;
+        let (receiver, ticket) = match accepted {
+            Ok(accepted) => accepted,
+            Err(LaneError::Transport(error)) if !is_malformed(&error) => {
+                tracing::warn!(owner = %node, %error, "{OUT_OF_REACH}");
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err((Refusal::Malformed, error.to_string())),
+        };
         // The transport knows when its sender is gone, or the log does.
         let terms = SourceTerms { node, incarnation, hung_up: Arc::default() };
         if !port.send(Command::Source(receiver, terms)) {

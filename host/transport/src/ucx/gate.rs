@@ -1,6 +1,6 @@
-//! UCX ends when the process calls `exit`: its destructors run then, whatever other threads do. From
-//! that moment on nothing of it is called. Workers end before: a thread of UCX's own serves them, and
-//! that does not survive its destructors, either.
+//! UCX ends when the process calls `exit`: its destructors run then, whatever other threads do.
+//! From that moment on nothing of it is called. Workers end before: a thread of UCX's own serves
+//! them, and that does not survive its destructors, either.
 
 use super::sys::WorkerHandle;
 use crate::transport::TransportError;
@@ -61,8 +61,8 @@ pub fn note_closed(worker: WorkerHandle) {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner).retain(|open| open.worker != worker);
 }
 
-/// Closes the gate when the process ends. What is registered later runs earlier, so this comes after
-/// UCX is loaded.
+/// Closes the gate when the process ends. What is registered later runs earlier, so this comes
+/// after UCX is loaded.
 pub fn watch() {
     PROCESS.store(std::process::id(), Ordering::Release);
     // SAFETY: the function takes nothing, and is there as long as the process.

@@ -235,8 +235,8 @@ fn create(
     let close = sys::RequestParams { mask: sys::REQUEST_FLAGS, flags, ..Default::default() };
     let mut endpoint = null_mut();
     let create = context.ucp.functions.ucp_ep_create;
-    // SAFETY: the worker lives; the address is as a worker gave it (its ticket's checksum holds, and
-    // whoever may open lanes forges none); the flag lives until the endpoint is closed.
+    // SAFETY: the worker lives; the address is as a worker gave it (its ticket's checksum holds,
+    // and whoever may open lanes forges none); the flag lives until the endpoint is closed.
     match unsafe { create(worker, &raw const params, &raw mut endpoint) } {
         OK => Ok(Peer { endpoint, failed, close, lanes: lanes_of(context, endpoint) }),
         status => Err(status),
