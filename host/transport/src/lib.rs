@@ -11,7 +11,7 @@
 //!   read-only.
 //! * [`Heap`]: both are the same allocation of one process. The same mailbox runs over it under
 //!   loom.
-//! * RDMA (UCX): the region is a registered local buffer, `put` copies lines into the peer's
+//! * [`Ucx`]: the region is a local buffer, `put` copies lines or sends them into the peer's
 //!   memory, and the peer's remote is its own local memory.
 //!
 //! So nothing here dereferences memory of another host, and a [`Remote`] is always read locally.
