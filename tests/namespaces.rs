@@ -101,12 +101,9 @@ impl Net {
         if let Some(seed) = seed {
             arguments.extend(["--seed", seed]);
         }
-        if self.has_ucx {
-            arguments.extend(["--transport", "ucx"]);
-        }
         let mut command = self.command(name, &arguments);
         if self.has_ucx {
-            command.env("UCX_TLS", "tcp");
+            command.args(["--transport", "ucx"]).env("UCX_TLS", "tcp");
         }
         Host::serving(name, Process::spawn(command))
     }
@@ -211,6 +208,15 @@ impl World {
         states.into_iter().find(|(name, _)| name == member).expect("a member").1
     }
 
+    /// Waits until a node answers exactly.
+    #[track_caller]
+    fn wait_exact(&self, name: &str, expected: &serde_json::Value, limit: Duration) {
+        eventually(&format!("{name} answers exactly"), limit, || {
+            let answer = self.ask(name, &["query", "summary"]);
+            (answer.status.success() && answer.json() == *expected).then_some(())
+        });
+    }
+
     fn feed(&self, file: &Path) -> Ended {
         let file = file.to_string_lossy();
         self.net.run("a", &["feed", &file, "--to", self.at("a"), "--json"], LONG)
@@ -257,10 +263,7 @@ fn a_machine_that_is_cut_off_is_replaced_and_only_the_majority_acknowledges() {
     assert!(seen.contains(&"SUSPECT".to_owned()), "suspected before it is dead: {seen:?}");
     eventually("b sees c dead", SOON, || (world.state("b", "c") == "DEAD").then_some(()));
     for name in ["a", "b"] {
-        eventually(&format!("{name} answers exactly without c"), SOON, || {
-            let answer = world.ask(name, &["query", "summary"]);
-            (answer.status.success() && answer.json() == made.expected).then_some(())
-        });
+        world.wait_exact(name, &made.expected, SOON);
     }
     let more = data::make(world.directory.path(), 20_000);
     assert_eq!(world.feed(&more.file).code(0).acknowledged(), 20_000);
@@ -298,10 +301,7 @@ fn machines_with_ucx_between_them_answer_exactly_and_outlive_one_of_them() {
     }
     world.nodes.pop().expect("c").kill();
     for name in ["a", "b"] {
-        eventually(&format!("{name} answers exactly without c"), LONG, || {
-            let answer = world.ask(name, &["query", "summary"]);
-            (answer.status.success() && answer.json() == made.expected).then_some(())
-        });
+        world.wait_exact(name, &made.expected, LONG);
     }
     let more = data::make(world.directory.path(), 200_000);
     assert_eq!(world.feed(&more.file).code(0).acknowledged(), 200_000);
@@ -322,8 +322,5 @@ fn a_short_cut_heals_without_a_death() {
         skipped("the end of a short cut, which lasted until death on this machine");
         return;
     }
-    eventually("the answers are whole again", SOON, || {
-        let answer = world.ask("b", &["query", "summary"]);
-        (answer.status.success() && answer.json() == made.expected).then_some(())
-    });
+    world.wait_exact("b", &made.expected, SOON);
 }

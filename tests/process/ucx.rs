@@ -57,6 +57,19 @@ fn status_says_what_ucx_is_and_does() {
     }
 }
 
+/// What is fed through one is acknowledged with two copies, and both answer exactly.
+#[track_caller]
+fn keep_copies(nodes: [&Host; 2], through: &Host) {
+    wait_balanced(nodes[0], 2);
+    let directory = tempfile::tempdir().expect("a directory");
+    let made = data::make(directory.path(), 10_000);
+    let file = made.file.to_string_lossy().into_owned();
+    run(["feed", "--to", &through.address, &file], LONG).code(0);
+    for node in nodes {
+        assert_eq!(node.summary(), made.expected);
+    }
+}
+
 /// Nodes change over one after the other, so for a while both kinds have to get on.
 #[test]
 fn nodes_over_ucx_and_over_shared_memory_keep_each_others_copies() {
@@ -68,13 +81,7 @@ fn nodes_over_ucx_and_over_shared_memory_keep_each_others_copies() {
     };
     let old = start("a", "shm", &[]);
     let new = start("b", "ucx", &[&old.address]);
-    wait_balanced(&old, 2);
-    let made = data::make(directory.path(), 10_000);
-    let file = made.file.to_string_lossy().into_owned();
-    run(["feed", "--to", &new.address, &file], LONG).code(0);
-    for node in [&old, &new] {
-        assert_eq!(node.summary(), made.expected);
-    }
+    keep_copies([&old, &new], &new);
 }
 
 /// As when a network device was not up yet when one of them started.
@@ -91,13 +98,7 @@ fn nodes_that_ucx_cannot_bring_together_keep_each_others_copies_nevertheless() {
     };
     let a = start("a", "tcp", &[]);
     let b = start("b", "shm", &[&a.address]);
-    wait_balanced(&a, 2);
-    let made = data::make(directory.path(), 10_000);
-    let file = made.file.to_string_lossy().into_owned();
-    run(["feed", "--to", &a.address, &file], LONG).code(0);
-    for node in [&a, &b] {
-        assert_eq!(node.summary(), made.expected);
-    }
+    keep_copies([&a, &b], &a);
     let said = [a.process.stderr(), b.process.stderr()].concat();
     assert!(said.contains("it goes over RPC"), "{said}");
 }

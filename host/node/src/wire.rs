@@ -18,6 +18,9 @@ use zepto_core::{NodeId, Refusal};
 use zepto_rpc::Peers;
 use zepto_transport::{Receiver, Shm, Transport};
 
+/// Makes a command of a replica's lane that was met at a door.
+pub type Met<T> = fn(Receiver<Shm>, SourceTerms) -> NodeCommand<T>;
+
 /// A transport that a node can be made of. Each shard has one end of it; clones share it.
 pub trait Wire:
     Transport<Region: Send + 'static, Remote: Send + 'static> + Clone + Send + Sync + 'static
@@ -28,8 +31,8 @@ pub trait Wire:
     /// Whether nobody comes by it who has not proved to belong here.
     const IS_GUARDED: bool;
 
-    /// Whether replicas' lanes come by the node's door.
-    const MEETS_OWNERS: bool;
+    /// What becomes of a replica's lane that was met at the node's door; nothing where none is.
+    const MET: Option<Met<Self>>;
 
     /// One end of it, for a node that listens at this address.
     ///
@@ -45,9 +48,6 @@ pub trait Wire:
         address: String,
         request: LaneRequest,
     ) -> impl Future<Output = Result<Opened<Self>, ClientError>> + Send;
-
-    /// What becomes of a replica's lane that was met at the door; nothing where none is.
-    fn met(receiver: Receiver<Shm>, terms: SourceTerms) -> Option<NodeCommand<Self>>;
 
     /// Lets in a lane that was offered to the server; returns where its receiver is, or nothing
     /// where such lanes do not come: then it can be had over RPC.

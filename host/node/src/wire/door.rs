@@ -50,7 +50,7 @@ impl<T: Wire> Meetings<T> {
     /// # Errors
     /// When too many are promised already.
     pub fn promise(&self, request: LaneRequest) -> Result<(String, u128), Refusal> {
-        if matches!(request.purpose, LanePurpose::Replica { .. }) && !T::MEETS_OWNERS {
+        if matches!(request.purpose, LanePurpose::Replica { .. }) && T::MET.is_none() {
             return Ok((String::new(), 0));
         }
         let now = self.env.now();
@@ -123,7 +123,7 @@ fn command<T: Wire>(
             Some(Command::Peer(receiver, LaneTerms { memory_only, hung_up }))
         }
         LanePurpose::Replica { owner: node, incarnation } => {
-            T::met(receiver, SourceTerms { node, incarnation, hung_up })
+            T::MET.map(|met| met(receiver, SourceTerms { node, incarnation, hung_up }))
         }
     }
 }

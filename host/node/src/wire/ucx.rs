@@ -1,10 +1,10 @@
 //! Lanes over UCX: their ends tell each other over RPC where their memory is. Producers come by the
 //! door, or over RPC.
 
-use super::{Way, Wire};
+use super::{Met, Way, Wire};
 use crate::agent::shard::{Command, SourceTerms};
 use crate::config::Config;
-use crate::shards::{NodeCommand, ShardPort};
+use crate::shards::ShardPort;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use zepto_core::Refusal;
 use zepto_core::view::Destination;
 use zepto_transport::mailbox::LaneSpec;
 use zepto_transport::ucx::{UcxOptions, UcxTicket, report};
-use zepto_transport::{LaneError, Receiver, Sender, Shm, TransportError, Ucx};
+use zepto_transport::{LaneError, Receiver, Sender, TransportError, Ucx};
 
 /// Time for one lane to open.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ impl Wire for Ucx {
     const NAME: &'static str = "ucx";
     // Its workers listen wherever its devices lead, and know no secret.
     const IS_GUARDED: bool = false;
-    const MEETS_OWNERS: bool = false;
+    const MET: Option<Met<Self>> = None;
 
     fn open(config: &Config, address: IpAddr) -> Result<Self, String> {
         // A node on loopback has UCX there, too, and nowhere else.
@@ -70,10 +70,6 @@ impl Wire for Ucx {
                 open_rpc_lane(&way.peers, &address, lane).await
             }
         }
-    }
-
-    fn met(_: Receiver<Shm>, _: SourceTerms) -> Option<NodeCommand<Self>> {
-        None
     }
 
     fn share(port: &ShardPort<Self>, offer: LaneOffer) -> Result<Vec<u8>, (Refusal, String)> {
