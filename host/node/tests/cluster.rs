@@ -73,18 +73,23 @@ async fn feed(client: &Client, ticks: u64) {
     assert_eq!((account.accepted, account.settled), (ticks, ticks), "{account:?}");
 }
 
+/// Every tick that [`feed`] fed is in a summary once.
+async fn check_summary(client: &Client, node: &Running<Shm>, ticks: u64) {
+    let answer = summary(client, &node.address().to_string()).await;
+    let AnswerBody::Summaries(rows) = answer.body else { panic!("summaries") };
+    assert_eq!(rows.len(), 100);
+    assert_eq!(rows.iter().map(|row| row.2.ticks).sum::<u64>(), ticks);
+    let size: u128 = rows.iter().map(|row| row.2.trades.size).sum();
+    assert_eq!(size, (0..u128::from(ticks)).sum());
+}
+
 async fn check(shared_memory: bool) {
     let dir = tempfile::tempdir().expect("a directory");
     let nodes = cluster(3, &dir).await;
     let client = client(&nodes, shared_memory).await;
     feed(&client, 100_000).await;
     for node in &nodes {
-        let answer = summary(&client, &node.address().to_string()).await;
-        let AnswerBody::Summaries(rows) = answer.body else { panic!("summaries") };
-        assert_eq!(rows.len(), 100);
-        assert_eq!(rows.iter().map(|row| row.2.ticks).sum::<u64>(), 100_000);
-        let size: u128 = rows.iter().map(|row| row.2.trades.size).sum();
-        assert_eq!(size, (0..100_000u128).sum());
+        check_summary(&client, node, 100_000).await;
     }
     for node in nodes.into_iter().rev() {
         let name = node.name().to_owned();
@@ -133,6 +138,40 @@ async fn check_lanes_end(shared_memory: bool) {
 async fn a_lane_ends_with_its_producer() {
     check_lanes_end(true).await;
     check_lanes_end(false).await;
+}
+
+/// Partitions move to a node that joins, and back while it is drained: a query that is answered by
+/// several owners has every partition from exactly one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_summary_is_whole_while_partitions_move() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut nodes = cluster(2, &dir).await;
+    let client = client(&nodes, true).await;
+    feed(&client, 10_000).await;
+    let owned = |client: &Client, name: &str| {
+        let view = client.view();
+        let placement = view.placement();
+        let member = placement.members.iter().find(|member| member.name == name);
+        member.map_or(0, |member| placement.owned_by(member.id).count())
+    };
+    let seeds = vec![nodes[0].address().to_string()];
+    nodes.push(start::<Shm>(config("c", &dir, seeds)).await.expect("starts"));
+    let balanced = async {
+        while owned(&client, "c") <= 100 {
+            for node in &nodes[..2] {
+                check_summary(&client, node, 10_000).await;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, balanced).await.expect("the third gets its share");
+    let last = nodes.pop().expect("the third");
+    let stopping = tokio::spawn(last.stop());
+    while !stopping.is_finished() {
+        for node in &nodes {
+            check_summary(&client, node, 10_000).await;
+        }
+    }
+    assert!(stopping.await.expect("stops").drain.is_complete());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

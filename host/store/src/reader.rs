@@ -37,19 +37,22 @@ impl StoreReader {
         Some(self.0.partition(id)?.1)
     }
 
-    /// What each series holds, of the open partitions that `only` is true for, in order of
-    /// (table, symbol).
-    pub fn summary(&self, only: impl Fn(PartitionId) -> bool) -> Vec<(u16, u32, Summary)> {
+    /// What each series of these partitions holds, in order of (table, symbol), if all of them were
+    /// open at their epochs when the reading began. One that is closed meanwhile is still read.
+    pub fn summary(&self, of: &[(PartitionId, Epoch)]) -> Option<Vec<(u16, u32, Summary)>> {
+        let opened = of.iter().map(|(id, epoch)| {
+            self.0.partition(*id).filter(|(partition, _)| partition.epoch() == *epoch)
+        });
+        let opened: Vec<_> = opened.collect::<Option<_>>()?;
         let mut summaries = Vec::new();
-        for id in self.0.ids().filter(|id| only(*id)) {
-            let Some((partition, watermark)) = self.0.partition(id) else { continue };
+        for (partition, watermark) in opened {
             for series in partition.all_series() {
                 let summary = scan::summary(&series.view(watermark), TimeRange::ALL);
                 summaries.push((series.table, series.symbol, summary));
             }
         }
         summaries.sort_unstable_by_key(|(table, symbol, _)| (*table, *symbol));
-        summaries
+        Some(summaries)
     }
 
     /// What a symbol holds in a range of event time.

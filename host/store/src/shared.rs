@@ -42,11 +42,6 @@ impl Shared {
         }
     }
 
-    /// All partitions there can be.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = PartitionId> + use<> {
-        (0..self.partitions.len() as u32).map(PartitionId)
-    }
-
     /// A partition that is open, and its watermark; the rows below it are visible to the caller.
     pub(crate) fn partition(&self, id: PartitionId) -> Option<(Arc<Partition>, u64)> {
         let slot = self.partitions.get(id.0 as usize)?;

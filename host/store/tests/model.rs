@@ -326,10 +326,16 @@ impl Harness {
     fn check_state(&self) {
         let counters = self.reader.counters();
         let rows: usize = self.model.values().map(|partition| partition.rows.len()).sum();
-        self.reader.summary(|_| true).iter().for_each(|(table, symbol, summary)| {
+        let open = self.model.iter().map(|(id, model)| (PartitionId(*id), Epoch(model.epoch)));
+        let mut open: Vec<_> = open.collect();
+        self.reader.summary(&open).expect("open").iter().for_each(|(table, symbol, summary)| {
             assert_eq!(*table, TABLE);
             assert_eq!(*summary, naive_summary(&self.rows(*symbol, TimeRange::ALL)));
         });
+        if let Some((_, epoch)) = open.last_mut() {
+            epoch.0 += 1;
+            assert_eq!(self.reader.summary(&open), None, "one is of another epoch");
+        }
         for partition in 0..PARTITIONS {
             let id = PartitionId(partition);
             let model = self.model.get(&partition);
