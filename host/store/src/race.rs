@@ -10,6 +10,7 @@ use std::thread;
 use zepto_abi::{Epoch, Kind, PartitionId, Tick};
 use zepto_core::hash::partition_of;
 
+use crate::pause::pause;
 use crate::query::{KindSet, TimeRange};
 use crate::{Retention, Store, StoreConfig, StoreReader, open};
 
@@ -240,6 +241,39 @@ fn an_answer_never_mixes_two_openings_of_a_partition() {
         let generation = first.user[1];
         assert!(ticks.iter().all(|tick| tick.user[1] == generation), "two openings in one");
         assert_eq!(ticks.len() as u64, published(generation), "not what was published");
+        Look::Done
+    });
+}
+
+#[test]
+fn a_summary_at_an_epoch_has_all_that_was_there_when_it_began() {
+    let (mut store, reader) = store(Retention::default());
+    let symbol = 2;
+    let id = partition_of(TABLE, symbol, BITS);
+    let (latest, met) = (AtomicU64::new(1), AtomicU64::new(0));
+    let write = |number: u64| {
+        store.close_partition(id);
+        store.open_partition(id, Epoch(2 * number), 1).unwrap();
+        let series = store.create_series(TABLE, symbol).unwrap();
+        for row in 0..10 {
+            store.append(series, &numbered(row, number)).unwrap();
+        }
+        // A copy that is promoted: nobody could read it until now.
+        let epoch = 2 * number + 1;
+        latest.store(epoch, Relaxed);
+        store.raise_watermark(id, 11).unwrap();
+        pause();
+        store.set_epoch(id, Epoch(epoch)).unwrap();
+        // For a while, so that it is met.
+        (0..10_000).take_while(|_| met.load(Relaxed) < epoch).for_each(|_| std::hint::spin_loop());
+    };
+    race(write, || {
+        let epoch = latest.load(Relaxed);
+        let summaries = reader.summary(&[(id, Epoch(epoch))]);
+        let Some(summaries) = summaries.filter(|_| epoch > 1) else { return Look::TooLate };
+        let ticks: u64 = summaries.iter().map(|(_, _, summary)| summary.ticks).sum();
+        assert_eq!(ticks, 10, "of a partition that is open at the epoch");
+        met.store(epoch, Relaxed);
         Look::Done
     });
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use zepto_abi::{Epoch, PartitionId, Tick};
 use zepto_core::hash::partition_of;
 
+use crate::pause::pause;
 use crate::query::{Aggregate, Bars, KindSet, NewTicks, Position, RangePage, Summary, TimeRange};
 use crate::series::View;
 use crate::shared::Shared;
@@ -41,6 +42,9 @@ impl StoreReader {
     /// open at their epochs when the reading began. One that is closed meanwhile is still read.
     pub fn summary(&self, of: &[(PartitionId, Epoch)]) -> Option<Vec<(u16, u32, Summary)>> {
         let opened = of.iter().map(|(id, epoch)| {
+            // Before its watermark: a promotion raises that before it renews the epoch.
+            self.epoch(*id).filter(|held| held == epoch)?;
+            pause();
             self.0.partition(*id).filter(|(partition, _)| partition.epoch() == *epoch)
         });
         let opened: Vec<_> = opened.collect::<Option<_>>()?;
