@@ -4,17 +4,20 @@ use super::gather::{Gathered, Rows};
 use crate::service::refused;
 use core::time::Duration;
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use std::collections::BTreeMap;
+use tokio::time::{Instant, timeout_at};
 use zepto_client::message::{Answer, AnswerBody, Ask, Leg, Missing, Part, Query};
 use zepto_client::{ClientError, ask_leg};
 use zepto_control::ControlLog;
 use zepto_core::topology::{Member, MemberState};
 use zepto_core::view::{OFFLINE, View};
-use zepto_core::{Epoch, NodeId, PartitionId, Refusal};
+use zepto_core::{NodeId, PartitionId, Refusal};
 use zepto_rpc::{Failure, Peers};
 
 /// Pause before a leg that met another view is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
+/// Time for the log to say what became of an owner that failed.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_millis(500);
 /// Kept back from the deadline, so that the answer still arrives in time.
 const MARGIN: Duration = Duration::from_millis(50);
 
@@ -60,16 +63,16 @@ impl<L: ControlLog> Coordinator<L> {
         match &query.ask {
             Ask::Summary => self.summary(query.partial, until, local).await,
             Ask::Series { table, symbol, range, of } => {
-                let id = symbol_id(&self.log, symbol, until).await?;
-                let leg = |epoch| Leg::Series {
-                    table: *table,
-                    symbol: id,
-                    epoch,
-                    range: *range,
-                    of: of.clone(),
+                let (table, id) = (*table, symbol_id(&self.log, symbol, until).await?);
+                let due = |view: &View| {
+                    let partition = view.route(table, id).partition;
+                    let epoch = view.epoch(partition);
+                    let (range, of) = (*range, of.clone());
+                    let leg = Leg::Series { table, symbol: id, epoch, range, of };
+                    Ok(Due::new(owner_of(view, partition)?, epoch.0, leg))
                 };
-                match self.series(*table, id, leg, until, &local).await {
-                    Ok(part) => {
+                match self.leg(due, until, &local).await {
+                    Ok((_, part)) => {
                         Ok(Answer { body: AnswerBody::Series(Some(part)), missing: Vec::new() })
                     }
                     Err((missing, _)) if query.partial => {
@@ -81,7 +84,7 @@ impl<L: ControlLog> Coordinator<L> {
         }
     }
 
-    /// Every owner's part, asked for again while views differ, until all are of one view.
+    /// Every owner's part, asked for again until all are of one view.
     async fn summary<F>(
         &self,
         partial: bool,
@@ -95,37 +98,38 @@ impl<L: ControlLog> Coordinator<L> {
         loop {
             let view = self.log.state().view();
             let legs = gathered.lacking(&view).into_iter().map(|owner| {
-                let (view, local) = (&view, &local);
-                async move {
-                    let owner = taking_part(view, owner).map_err(unavailable)?;
+                let due = move |view: &View| {
+                    let owner = taking_part(view, owner)?;
                     let ownership = view.ownership(owner.id);
-                    let leg = Leg::Summary { ownership };
-                    Ok((owner.id, ownership, self.ask(owner, leg, until, local).await?))
-                }
+                    Ok(Due::new(owner, ownership, Leg::Summary { ownership }))
+                };
+                let leg = self.leg(due, until, &local);
+                async move { (owner, leg.await) }
             });
-            let mut failed: Vec<Failed> = Vec::new();
-            for part in join_all(legs).await {
-                match part {
-                    Ok((owner, ownership, Part::Summaries(rows))) => {
+            let mut failed: BTreeMap<Option<NodeId>, Failed> = BTreeMap::new();
+            for (owner, part) in join_all(legs).await {
+                match (owner, part) {
+                    (Some(owner), Ok((ownership, Part::Summaries(rows)))) => {
                         gathered.put(owner, ownership, rows);
                     }
-                    Ok(_) => {
-                        return Err(Failure::Unknown("an owner answered what nobody asked".into()));
-                    }
-                    Err(who) => failed.push(who),
+                    (_, Ok(_)) => return Err(Failure::Unknown("not what was asked for".into())),
+                    (owner, Err(who)) => drop(failed.insert(owner, who)),
                 }
             }
+            // The newest view may have other owners for what failed.
+            let view = self.log.state().view();
+            let lacking = gathered.lacking(&view);
             let is_late = Instant::now() + RETRY_AFTER >= until;
-            let is_lasting = |(_, failure): &Failed| is_late || !differs(failure);
-            if !partial && let Some(at) = failed.iter().position(is_lasting) {
-                let (who, failure) = failed.swap_remove(at);
-                return Err(named(&who, failure));
+            let why =
+                |owner| failed.remove(owner).or_else(|| is_late.then(|| moving(&view, *owner)));
+            let missing: Vec<Failed> = lacking.iter().filter_map(why).collect();
+            if !partial && let Some((who, failure)) = missing.first() {
+                return Err(named(who, failure.clone()));
             }
-            if failed.iter().all(is_lasting) {
-                let missing = failed.into_iter().map(|(who, _)| who).collect();
+            if missing.len() == lacking.len() {
+                let missing = missing.into_iter().map(|(who, _)| who).collect();
                 return Ok(self.named_rows(gathered.rows(&view), missing));
             }
-            tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 
@@ -144,55 +148,74 @@ impl<L: ControlLog> Coordinator<L> {
         Answer { body: AnswerBody::Summaries(summaries), missing }
     }
 
-    /// A series' part of its owner, asked for again while views differ.
-    async fn series<F>(
+    /// An owner's part of what is due in the newest view, and what it is of, asked for again while
+    /// views differ.
+    async fn leg<F>(
         &self,
-        table: u16,
-        symbol: u32,
-        leg: impl Fn(Epoch) -> Leg,
+        due: impl Fn(&View) -> Result<Due, Missing>,
         until: Instant,
         local: &impl Fn(Leg) -> F,
-    ) -> Result<Part, Failed>
+    ) -> Result<(u64, Part), Failed>
     where
         F: Future<Output = Result<Part, Failure>>,
     {
         loop {
-            let view = self.log.state().view();
-            let partition = view.route(table, symbol).partition;
-            let owner = owner_of(&view, partition).map_err(unavailable)?;
-            let asked = self.ask(owner, leg(view.epoch(partition)), until, local).await;
-            match asked {
-                Err((_, failure)) if differs(&failure) && Instant::now() + RETRY_AFTER < until => {
-                    tokio::time::sleep(RETRY_AFTER).await;
-                }
-                asked => return asked,
+            let asked = due(&self.log.state().view()).map_err(unavailable)?;
+            let failure = match self.ask(&asked, until, local).await {
+                Ok(part) => return Ok((asked.of, part)),
+                Err(failure) => failure,
+            };
+            if !differs(&failure) {
+                // Its reason may be in the log already: the owner left, or was replaced.
+                let left = until.saturating_duration_since(Instant::now()).min(CAUGHT_UP_WITHIN);
+                let caught_up = self.log.read_barrier(left).await;
+                tracing::debug!(node = asked.name, ?failure, ?caught_up, "a leg failed");
             }
+            let is_same = |due: Due| (due.owner, due.of) == (asked.owner, asked.of);
+            let lasts = !differs(&failure) && due(&self.log.state().view()).is_ok_and(is_same);
+            if lasts || Instant::now() + RETRY_AFTER >= until {
+                let why = match &failure {
+                    Failure::Refused(_, text) | Failure::Unknown(text) => text.clone(),
+                };
+                return Err((Missing { node: asked.name, why }, failure));
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 
     /// Asks an owner once.
     async fn ask<F>(
         &self,
-        owner: &Member,
-        leg: Leg,
+        due: &Due,
         until: Instant,
         local: &impl Fn(Leg) -> F,
-    ) -> Result<Part, Failed>
+    ) -> Result<Part, Failure>
     where
         F: Future<Output = Result<Part, Failure>>,
     {
-        let asked = if owner.id == self.me {
-            local(leg).await
-        } else {
-            let left = until.saturating_duration_since(Instant::now());
-            ask_leg(&self.peers, &owner.address, leg, left).await.map_err(into_failure)
-        };
-        asked.map_err(|failure| {
-            let why = match &failure {
-                Failure::Refused(_, text) | Failure::Unknown(text) => text.clone(),
-            };
-            (Missing { node: owner.name.clone(), why }, failure)
-        })
+        if due.owner == self.me {
+            let late = |_| Err(refused(Refusal::NotReady, "it did not answer in time"));
+            return timeout_at(until, local(due.leg.clone())).await.unwrap_or_else(late);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        ask_leg(&self.peers, &due.address, due.leg.clone(), left).await.map_err(into_failure)
+    }
+}
+
+/// Whom to ask in a view, and what.
+struct Due {
+    owner: NodeId,
+    name: String,
+    address: String,
+    /// The epoch of the partition, or the digest of those of all that the owner owns.
+    of: u64,
+    leg: Leg,
+}
+
+impl Due {
+    fn new(owner: &Member, of: u64, leg: Leg) -> Self {
+        let (name, address) = (owner.name.clone(), owner.address.clone());
+        Self { owner: owner.id, name, address, of, leg }
     }
 }
 
@@ -201,8 +224,8 @@ type Failed = (Missing, Failure);
 
 /// Whether another view is the reason: it is worth asking again.
 fn differs(failure: &Failure) -> bool {
-    use Refusal::{AheadEpoch, NotOwner, NotReady, StaleEpoch};
-    matches!(failure, Failure::Refused(AheadEpoch | NotOwner | NotReady | StaleEpoch, _))
+    use Refusal::{AheadEpoch, Draining, NotOwner, NotReady, StaleEpoch};
+    matches!(failure, Failure::Refused(AheadEpoch | Draining | NotOwner | NotReady | StaleEpoch, _))
 }
 
 fn owner_of(view: &View, partition: PartitionId) -> Result<&Member, Missing> {
@@ -222,6 +245,13 @@ fn taking_part(view: &View, owner: Option<NodeId>) -> Result<&Member, Missing> {
 fn unavailable(missing: Missing) -> Failed {
     let failure = Failure::Refused(Refusal::Offline, missing.why.clone());
     (missing, failure)
+}
+
+fn moving(view: &View, owner: Option<NodeId>) -> Failed {
+    let member = owner.and_then(|owner| view.placement().member(owner));
+    let node = member.map_or_else(|| nobody().node, |member| member.name.clone());
+    let why = "its partitions moved all the time while they were asked for";
+    (Missing { node, why: why.into() }, refused(Refusal::NotReady, why))
 }
 
 fn offline(view: &View, owner: NodeId) -> Missing {
@@ -261,6 +291,77 @@ fn into_failure(error: ClientError) -> Failure {
 mod tests {
     use super::*;
     use crate::testing::StubLog;
+    use zepto_core::Incarnation;
+    use zepto_core::topology::{Change, Command, What};
+    use zepto_rpc::{Config, Hello, Identity};
+    use zepto_store::query::Summary;
+
+    const A: NodeId = NodeId(1);
+    const B: NodeId = NodeId(2);
+    const LIFE: Incarnation = Incarnation(1);
+
+    /// One member's, in a cluster in which B, whom nobody can reach, owns what A has copies of.
+    fn coordinator(me: NodeId) -> Coordinator<StubLog> {
+        let log = StubLog::new(0);
+        log.apply(&Command::Bootstrap { cluster: 1, bits: 2, copies: 2 });
+        for name in ["a", "b"] {
+            let (name, address, zone) = (name.into(), "127.0.0.1:1".into(), String::new());
+            let (shards, weight) = (1, 100);
+            log.apply(&Command::Join { name, incarnation: LIFE, address, shards, weight, zone });
+        }
+        log.apply(&Command::Activate { node: B, incarnation: LIFE });
+        log.apply(&Command::Activate { node: A, incarnation: LIFE });
+        let view = log.state().view();
+        let admit =
+            |partition| Change { partition, epoch: view.epoch(partition), what: What::Admit(A) };
+        let changes = view.placement().owned_by(B).map(admit).collect();
+        log.apply(&Command::Change { node: B, incarnation: LIFE, changes });
+        let hello = || Hello::new(Identity::client("test"));
+        Coordinator { log, me, peers: Peers::new(Config::default(), 1, hello) }
+    }
+
+    fn everything(partial: bool) -> Query {
+        Query { ask: Ask::Summary, partial }
+    }
+
+    fn within(time_ms: u64) -> Instant {
+        Instant::now() + Duration::from_millis(time_ms)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_that_does_not_answer_is_named_before_the_deadline() {
+        let coordinator = coordinator(B);
+        let hangs = |_| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Err(refused(Refusal::NotReady, "not all replicas confirm"))
+        };
+        let deadline = within(1_500);
+        let whole = coordinator.answer(everything(false), deadline, hangs).await;
+        let Err(Failure::Refused(Refusal::NotReady, why)) = whole else { panic!("{whole:?}") };
+        assert!(why.contains("\"b\""), "{why}");
+        assert!(Instant::now() < deadline);
+        let deadline = within(1_500);
+        let partial = coordinator.answer(everything(true), deadline, hangs).await.unwrap();
+        assert_eq!(partial.missing.len(), 1, "{partial:?}");
+        assert_eq!(partial.missing[0].node, "b");
+        assert!(Instant::now() < deadline);
+    }
+
+    #[tokio::test]
+    async fn what_an_owner_fails_to_answer_is_asked_of_who_owns_it_by_now() {
+        let local = |leg| async move {
+            let Leg::Summary { .. } = leg else { panic!("{leg:?}") };
+            Ok(Part::Summaries(vec![(0, 1, Summary::default())]))
+        };
+        let coordinator = coordinator(A);
+        let failed = coordinator.answer(everything(false), within(5_000), local).await;
+        assert!(matches!(failed, Err(Failure::Refused(Refusal::Offline, _))), "{failed:?}");
+        // The log knows that B is gone, and this node learns it when it catches up.
+        coordinator.log.at_barrier(Command::Bury { node: B, incarnation: LIFE });
+        let answer = coordinator.answer(everything(false), within(5_000), local).await;
+        let AnswerBody::Summaries(rows) = answer.unwrap().body else { panic!("summaries") };
+        assert_eq!(rows.len(), 1, "of A, which had copies of everything");
+    }
 
     #[tokio::test]
     async fn a_name_is_unknown_only_if_the_log_says_so() {
