@@ -13,6 +13,7 @@ use ::zepto_client::{Client, ClientError};
 use core::ffi::c_void;
 use core::time::Duration;
 use std::sync::Arc;
+use zepto_core::Epoch;
 use zepto_core::slot::tick_of;
 use zepto_store::query::TimeRange;
 
@@ -62,10 +63,11 @@ pub unsafe extern "C" fn zepto_subscribe(
         let names = [question.symbol.clone()];
         shared.wait(shared.client.intern(&names, question.within))??;
         // The first look says where new ones begin.
-        let (_, from) = shared.wait(look(&shared.client, &question, u64::MAX))??;
+        let end = Begin { life: None, from: u64::MAX };
+        let (_, begin) = shared.wait(look(&shared.client, &question, end))??;
         let callee = Callee { function: take, user, dropped: user_drop };
         let listener = Listener::new(Arc::clone(&shared), callee);
-        shared.spawn(follow(shared.client.clone(), question, from, listener.place()));
+        shared.spawn(follow(shared.client.clone(), question, begin, listener.place()));
         // SAFETY: the caller's promise; it is not NULL.
         unsafe { hand_out(out, zepto_subscription(listener)) };
         Ok(())
@@ -74,32 +76,42 @@ pub unsafe extern "C" fn zepto_subscribe(
     unsafe { of(client, error, body) }
 }
 
-/// New ticks from a sequence on, and where the next begin.
+/// Where new ticks begin.
+#[derive(Clone, Copy)]
+struct Begin {
+    /// In which life of their partition.
+    life: Option<Epoch>,
+    /// Its sequence.
+    from: u64,
+}
+
+/// New ticks, and where the next begin.
 async fn look(
     client: &Client,
     question: &Question,
-    from: u64,
-) -> Result<(Vec<zepto_tick>, u64), ClientError> {
-    let of = Of::Since { from, limit: question.limit };
+    begin: Begin,
+) -> Result<(Vec<zepto_tick>, Begin), ClientError> {
+    let Begin { life, from } = begin;
+    let of = Of::Since { life, from, limit: question.limit };
     let (table, symbol) = (question.table, question.symbol.clone());
     let ask = Ask::Series { table, symbol, range: TimeRange::ALL, of };
     let answer = client.query(Query { ask, partial: false }, question.within).await?;
     match answer.body {
-        AnswerBody::Series(Some(Part::Since { ticks, next })) => {
+        AnswerBody::Series(Some(Part::Since { ticks, life, next })) => {
             let ticks = ticks.iter().map(|words| zepto_tick::of(&tick_of(words)));
-            Ok((ticks.collect(), next))
+            Ok((ticks.collect(), Begin { life: Some(life), from: next }))
         }
         _ => Err(ClientError::Protocol("an answer to another question".into())),
     }
 }
 
 /// Gives every new tick until nobody wants them.
-async fn follow(client: Client, question: Question, mut from: u64, place: Place<Take>) {
+async fn follow(client: Client, question: Question, mut begin: Begin, place: Place<Take>) {
     loop {
-        let looked = look(&client, &question, from).await;
+        let looked = look(&client, &question, begin).await;
         let given = place.with(|callee| match looked {
             Ok((ticks, next)) => {
-                from = next;
+                begin = next;
                 if ticks.is_empty() {
                     return Some(LOOK_EVERY);
                 }

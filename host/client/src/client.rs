@@ -302,7 +302,7 @@ impl Inner {
                 ClientError::Unreachable(_)
                 | ClientError::Denied(_)
                 | ClientError::Unknown(_)
-                | ClientError::Refused { reason: Refusal::Draining, .. } => {
+                | ClientError::Refused { reason: Refusal::Draining | Refusal::NotReady, .. } => {
                     // What one member may have done, no other can deny.
                     if !matches!(last, ClientError::Unknown(_)) {
                         last = error;

@@ -27,6 +27,8 @@ struct Member {
     silent: AtomicBool,
     /// It lives, and knows nobody who leads the log.
     leaderless: AtomicBool,
+    /// It has just started, and is no member yet.
+    joining: AtomicBool,
     /// Index of its placement.
     index: AtomicU64,
     asked: AtomicU64,
@@ -54,6 +56,9 @@ impl Handler for Member {
     ) -> Result<Vec<u8>, Failure> {
         while self.silent.load(Ordering::Acquire) {
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if self.joining.load(Ordering::Acquire) {
+            return Err(Failure::Refused(Refusal::NotReady, "no member yet".into()));
         }
         let response = match message::decode(&request).expect("a request") {
             Request::Ping => Response::Pong { node: NodeId(1), incarnation: Incarnation(1) },
@@ -109,6 +114,15 @@ async fn a_silent_seed_does_not_hold_up_the_first_placement() {
     silent.silent.store(true, Ordering::Release);
     let client = timeout(SOON, connect(&[&first, &second])).await.expect("soon");
     assert_eq!(client.view().index(), 5);
+}
+
+#[tokio::test]
+async fn a_seed_that_has_not_joined_yet_is_passed_over() {
+    let ((joining, first), (_joined, second)) = (member().await, member().await);
+    joining.joining.store(true, Ordering::Release);
+    let client = connect(&[&first, &second]).await;
+    assert_eq!(client.view().index(), 5);
+    assert_eq!(intern(&client).await.expect("ids"), [0, 1]);
 }
 
 #[tokio::test]

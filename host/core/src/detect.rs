@@ -177,9 +177,9 @@ impl Detector {
         transitions
     }
 
-    /// The opinion of a member, `None` for one that is not watched.
-    pub fn opinion(&self, node: NodeId) -> Option<Opinion> {
-        self.peers.get(&node).map(|peer| peer.opinion)
+    /// The opinion of a member, and of which life of it; `None` for one that is not watched.
+    pub fn opinion(&self, node: NodeId) -> Option<(Incarnation, Opinion)> {
+        self.peers.get(&node).map(|peer| (peer.incarnation, peer.opinion))
     }
 
     /// How long a member has been silent, `None` for one that was never heard or is not watched.
@@ -260,7 +260,7 @@ mod tests {
         let mut detector = detector(Profile::DEFAULT);
         detector.heard(B, Some(ONE), 1, Nanos(0)).unwrap();
         run(&mut detector, 0, 4_000);
-        assert_eq!(detector.opinion(B), Some(Opinion::Suspect));
+        assert_eq!(detector.opinion(B), Some((ONE, Opinion::Suspect)));
         let cleared = detector.heard(B, Some(ONE), 2, Nanos::from_millis(4_100));
         assert_eq!(cleared, Ok(Some(Transition::Cleared(B, ONE))));
         assert_eq!(run(&mut detector, 4_500, 7_000), []);

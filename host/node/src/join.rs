@@ -17,7 +17,7 @@ use zepto_control::raft::Peer;
 use zepto_control::{ControlLog, Outcome, Reason};
 use zepto_core::detect::Opinion;
 use zepto_core::topology::{Member, MemberState};
-use zepto_core::{NodeId, Refusal};
+use zepto_core::{Incarnation, NodeId, Refusal};
 use zepto_rpc::{ConnectError, Failure, Peers};
 use zepto_transport::Transport;
 
@@ -49,21 +49,42 @@ pub(crate) async fn welcome<T: Transport>(
         return Err(refused(Refusal::Malformed, &text));
     }
     let view = log.state().view();
-    if let Some(member) = view.placement().member_named(&request.name)
+    let before = view.placement().member_named(&request.name);
+    if let Some(member) = before
         && member.incarnation != request.incarnation
         && let Some(text) = still_lives(joined, peers, member).await
     {
         return Err(refused(Refusal::LimitReached, &text));
     }
+    // Each step may take a while, in which somebody else may have taken the name.
+    let life = before.map(|member| member.incarnation);
     let (name, address) = (request.name.clone(), request.address.clone());
     let peer = Peer { id: request.voter, name: name.clone(), address };
-    let admitted = log.admit(peer, true, PROPOSE_WITHIN).await;
-    committed(admitted)?;
+    still_free(log, &request, life)?;
+    committed(log.admit(peer.clone(), true, PROPOSE_WITHIN).await)?;
+    still_free(log, &request, life)?;
     committed(log.propose(command_of(&request), PROPOSE_WITHIN).await)?;
+    // An earlier life of it may have been forgotten just now, and its peer with it.
+    committed(log.admit(peer, true, PROPOSE_WITHIN).await)?;
     let view = log.state().view();
     let node = view.placement().member_named(&name).map(|member| member.id);
     let node = node.ok_or_else(|| Failure::Unknown("joined, but not there".into()))?;
     Ok(Response::Joined { node, cluster, index: log.state().index() })
+}
+
+/// Whether a name is as free as it was when its member was of this life.
+fn still_free(
+    log: &impl ControlLog,
+    request: &JoinRequest,
+    life: Option<Incarnation>,
+) -> Result<(), Failure> {
+    let view = log.state().view();
+    let now = view.placement().member_named(&request.name).map(|member| member.incarnation);
+    if now == life || now == Some(request.incarnation) {
+        return Ok(());
+    }
+    let text = format!("another node joined as {:?} at this moment; try again", request.name);
+    Err(refused(Refusal::LimitReached, &text))
 }
 
 fn committed(outcome: Outcome) -> Result<(), Failure> {

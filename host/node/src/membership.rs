@@ -4,7 +4,7 @@
 //! Only a leader whom a majority follows accuses. To a node that was cut off, all the others look
 //! dead; its accusation must not reach the log when the network is back.
 
-use crate::agent::conductor::Opinions;
+use crate::agent::conductor::{Addresses, Observed, Opinions};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -18,7 +18,6 @@ use zepto_core::topology::MemberState;
 use zepto_core::{Incarnation, NodeId};
 use zepto_rpc::Peers;
 
-use crate::agent::conductor::Addresses;
 use crate::link::Log;
 use crate::wait;
 
@@ -128,7 +127,8 @@ impl Membership {
                 return;
             }
         }
-        if !self.leads() {
+        // Asking took a while, in which it may have been heard again.
+        if !self.leads() || !is_accused(&self.opinions.load(), node, incarnation) {
             return;
         }
         tracing::error!(%node, %incarnation, "proposing DEAD");
@@ -149,6 +149,17 @@ impl Membership {
             Outcome::Unknown(why) => tracing::warn!(why, "a proposal has no answer"),
         }
     }
+}
+
+/// Whether a life of a member stands accused here.
+fn is_accused(
+    opinions: &BTreeMap<NodeId, Observed>,
+    node: NodeId,
+    incarnation: Incarnation,
+) -> bool {
+    opinions
+        .get(&node)
+        .is_some_and(|seen| seen.incarnation == incarnation && seen.opinion == Opinion::Accused)
 }
 
 /// Keeps the members' heartbeat addresses resolved. Names are looked up off the conductor, which
@@ -195,4 +206,23 @@ fn look_up(
         found.or_else(|| old.get(&node).copied()).map(|address| (node, address))
     };
     members.into_iter().filter_map(resolve).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_heard_again_or_began_a_new_life_is_not_accused() {
+        let of = |life, opinion| {
+            let seen = Observed { incarnation: Incarnation(life), opinion, heard: None };
+            BTreeMap::from([(NodeId(2), seen)])
+        };
+        let accused =
+            |opinions: &BTreeMap<_, _>, node| is_accused(opinions, NodeId(node), Incarnation(1));
+        assert!(accused(&of(1, Opinion::Accused), 2));
+        assert!(!accused(&of(1, Opinion::Alive), 2));
+        assert!(!accused(&of(2, Opinion::Accused), 2));
+        assert!(!accused(&of(1, Opinion::Accused), 3));
+    }
 }

@@ -129,10 +129,19 @@ fn check_drain(placement: &Placement, member: &Member) -> Result<(), Failure> {
 }
 
 /// Who is no member any more follows the log no more either. Its file may be gone for good, so a
-/// failure is no reason to fail.
+/// failure is no reason to fail. Whoever joins under that name meanwhile has its peer again: see
+/// `join::welcome`, which makes sure of it after the fact, too.
 async fn forget(log: &Log, name: &str) {
+    let is_member = || log.state().view().placement().member_named(name).is_some();
     for (peer, _) in log.peers().into_iter().filter(|(peer, _)| peer.name == name) {
+        if is_member() {
+            return;
+        }
         match log.forget(peer.id, FORGET_WITHIN).await {
+            Outcome::Committed { .. } if is_member() => {
+                let again = log.admit(peer, false, FORGET_WITHIN).await;
+                tracing::info!(name, ?again, "it joined again meanwhile");
+            }
             Outcome::Committed { .. } => {}
             Outcome::Refused { why, .. } => tracing::info!(name, %why, "still a peer of the log"),
             Outcome::Unknown(why) => tracing::info!(name, why, "perhaps still a peer of the log"),

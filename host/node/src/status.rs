@@ -19,7 +19,9 @@ impl<T: Wire> Service<T> {
     /// The status as of now.
     pub(crate) fn status(&self, joined: &Joined<T>) -> Status {
         let state = joined.log.state();
-        let (view, position) = (state.view(), state.position());
+        // First the position: whoever has seen it finds the rest at least as new.
+        let position = state.position();
+        let view = state.view();
         let placement = view.placement();
         let (shares, consensus) = (shares(placement), joined.log.status());
         let members = placement.members.iter();

@@ -56,7 +56,7 @@ fn asks() -> Vec<Of> {
         Of::Last(KindSet::ALL),
         Of::Bars { interval_ns: 60, kinds, limit: 10 },
         Of::Range { after: Some(Position { time_ns: 5, sequence: 6 }), limit: 100 },
-        Of::Since { from: u64::MAX, limit: 1 },
+        Of::Since { life: Some(Epoch(3)), from: u64::MAX, limit: 1 },
     ]
 }
 
@@ -134,7 +134,7 @@ fn responses() -> Vec<Response> {
         Part::Last(Some([9; 8])),
         Part::Bars { bars: Vec::new(), next_ns: Some(5) },
         Part::Range { ticks: vec![[7; 8]; 3], next: None },
-        Part::Since { ticks: vec![[7; 8]; 3], next: 9 },
+        Part::Since { ticks: vec![[7; 8]; 3], life: Epoch(3), next: 9 },
     ];
     let missing = vec![Missing { node: "b".into(), why: "silent".into() }];
     let answer = |body| Response::Answer(Answer { body, missing: missing.clone() });

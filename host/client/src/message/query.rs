@@ -58,6 +58,9 @@ pub enum Of {
     },
     /// The ticks in the order in which they came; the range of time is of no matter.
     Since {
+        /// Of which life of the partition `from` is; in another one everything is new. `None` on
+        /// the first look.
+        life: Option<Epoch>,
         /// Those with this sequence of the partition, and more; more than any is none yet.
         from: u64,
         /// Most ticks to answer.
@@ -118,6 +121,8 @@ pub enum Part {
     Since {
         /// The ticks, in the order in which they came.
         ticks: Vec<[u64; 8]>,
+        /// The partition's life: since when it goes on without having begun empty.
+        life: Epoch,
         /// From which sequence the next ones are new.
         next: u64,
     },

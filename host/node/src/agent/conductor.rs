@@ -110,9 +110,10 @@ impl Conductor {
         self.hear();
         let now = self.setup.env.now();
         let changes = self.detector.poll(now);
+        // Whoever is told of a change finds the opinion that it led to.
+        self.publish();
         self.tell(changes);
         self.speak(now);
-        self.publish();
         self.setup.beats.round();
     }
 
@@ -248,11 +249,12 @@ impl Conductor {
         let view = self.setup.state.view();
         let now = self.setup.env.now();
         let observed = view.placement().members.iter().filter_map(|member| {
-            let opinion = self.detector.opinion(member.id)?;
+            // Of the life that is watched, which may be an earlier one than the view's.
+            let (incarnation, opinion) = self.detector.opinion(member.id)?;
             let silence = self.detector.silence(member.id, now);
             let heard =
                 silence.map(|silence| Nanos(now.0.saturating_sub(silence.as_nanos() as u64)));
-            Some((member.id, Observed { incarnation: member.incarnation, opinion, heard }))
+            Some((member.id, Observed { incarnation, opinion, heard }))
         });
         self.setup.opinions.store(Arc::new(observed.collect()));
     }

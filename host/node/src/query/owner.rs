@@ -38,14 +38,17 @@ impl<T: Transport> Owner<T> {
         match leg {
             Leg::Summary { ownership } => self.summaries(*ownership),
             Leg::Series { table, symbol, epoch, range, of } => {
-                let view = self.state.view();
-                let partition = view.route(*table, *symbol).partition;
+                let partition = self.state.view().route(*table, *symbol).partition;
                 let reader = self.reader(partition);
                 let held = reader.epoch(partition);
                 let held = held.ok_or((Refusal::NotOwner, "the partition is not here".into()))?;
                 fence::check(held, *epoch).map_err(|reason| (reason, reason.to_string()))?;
+                // Not older than what the shard has installed; perhaps newer.
+                let view = self.state.view();
+                let life = life(&view, partition, held)?;
                 self.confirm(&view, &[partition])?;
-                whole(reader, partition, held, || read(reader, (*table, *symbol), *range, of))
+                let read = || read(reader, (*table, *symbol), *range, of, life);
+                whole(reader, partition, held, read)
             }
         }
     }
@@ -68,12 +71,13 @@ impl<T: Transport> Owner<T> {
         Ok(Part::Summaries(rows))
     }
 
-    /// Makes sure that no replica has moved on to another owner: else this node, if it slept, would
-    /// answer with what was true before. Where nobody else has a copy there is nobody to ask.
+    /// Makes sure that no copy has moved on to another owner: else this node, if it slept, would
+    /// answer with what was true before. Where nobody else has a copy there is nobody to ask; one
+    /// that is being filled may have come to be in sync, which the shard knows.
     fn confirm(&self, view: &View, partitions: &[PartitionId]) -> Result<(), (Refusal, String)> {
         let replicated = |partition: &PartitionId| {
             let assignment = view.placement().assignment(*partition);
-            assignment.is_some_and(|assignment| assignment.replicas().next().is_some())
+            assignment.is_some_and(|a| a.replicas().chain(a.filling()).next().is_some())
         };
         let replicated: Vec<_> = partitions.iter().copied().filter(replicated).collect();
         for (port, mine) in self.shards.iter().zip(self.by_shard(&replicated)) {
@@ -109,6 +113,7 @@ fn read(
     (table, symbol): (u16, u32),
     range: TimeRange,
     of: &Of,
+    life: Epoch,
 ) -> Result<Part, (Refusal, String)> {
     let rows = |limit: u32| (limit as usize).clamp(1, RANGE_ROWS_MAX);
     Ok(match of {
@@ -131,13 +136,24 @@ fn read(
             let ticks = page.ticks.iter().map(slot::slot_of).collect();
             Part::Range { ticks, next: page.next }
         }
-        Of::Since { from, limit } => {
-            let new = reader.since(table, symbol, *from, rows(*limit));
+        Of::Since { life: known, from, limit } => {
+            // Sequences of an earlier life say nothing about this one: all of it is new.
+            let from = if known.is_none_or(|known| known == life) { *from } else { 1 };
+            let new = reader.since(table, symbol, from, rows(*limit));
             let new = new.ok_or_else(moved)?;
             let ticks = new.ticks.iter().map(slot::slot_of).collect();
-            Part::Since { ticks, next: new.next }
+            Part::Since { ticks, life, next: new.next }
         }
     })
+}
+
+/// Since when a partition goes on without having begun empty, if what is held of it is what a view
+/// says; else the shard is about to install another one, in which this node may own nothing.
+fn life(view: &View, partition: PartitionId, held: Epoch) -> Result<Epoch, (Refusal, String)> {
+    let assignment = view.placement().assignment(partition);
+    let current = assignment.filter(|assignment| assignment.epoch == held);
+    let other = || (Refusal::StaleEpoch, "another view is installed here".into());
+    current.map(|assignment| assignment.since).ok_or_else(other)
 }
 
 /// What was read of a partition, if the partition is what it was before: else it may have been
@@ -159,6 +175,8 @@ fn moved() -> (Refusal, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zepto_core::topology::{Command, Topology};
+    use zepto_core::{Kind, Tick};
     use zepto_store::{Retention, StoreConfig};
 
     #[test]
@@ -168,12 +186,52 @@ mod tests {
         let (mut store, reader) = zepto_store::open(config).unwrap();
         let (partition, epoch) = (PartitionId(0), Epoch(3));
         store.open_partition(partition, epoch, 1).unwrap();
-        let page = || read(&reader, (0, 0), TimeRange::ALL, &Of::Range { after: None, limit: 9 });
+        let of = Of::Range { after: None, limit: 9 };
+        let page = || read(&reader, (0, 0), TimeRange::ALL, &of, Epoch(1));
         assert!(whole(&reader, partition, epoch, page).is_ok());
         let closed = whole(&reader, partition, epoch, || {
             store.close_partition(partition);
             page()
         });
         assert!(matches!(closed, Err((Refusal::NotOwner, _))), "{closed:?}");
+    }
+
+    #[test]
+    fn what_is_held_counts_only_in_the_view_that_it_is_of() {
+        let mut topology = Topology::empty();
+        topology.apply(1, 0, &Command::Bootstrap { cluster: 1, bits: 1, copies: 1 });
+        let mut placement = topology.placement;
+        placement.assignments[0].epoch = Epoch(7);
+        placement.assignments[0].since = Epoch(4);
+        let view = View::compile(placement);
+        assert_eq!(life(&view, PartitionId(0), Epoch(7)), Ok(Epoch(4)));
+        // The log gave it to another owner, and the shard does not know yet.
+        let late = life(&view, PartitionId(0), Epoch(6));
+        assert!(matches!(late, Err((Refusal::StaleEpoch, _))), "{late:?}");
+    }
+
+    #[test]
+    fn sequences_of_an_earlier_life_do_not_hide_what_is_new() {
+        let config =
+            StoreConfig { partition_bits: 1, bytes_max: 64 << 20, retention: Retention::default() };
+        let (mut store, reader) = zepto_store::open(config).unwrap();
+        for partition in [0, 1].map(PartitionId) {
+            store.open_partition(partition, Epoch(9), 1).unwrap();
+        }
+        let series = store.create_series(0, 0).unwrap();
+        for _ in 0..5 {
+            store.append(series, &Tick { kind: Kind::TRADE, ..Tick::default() }).unwrap();
+        }
+        store.publish();
+        let since = |life| {
+            let of = Of::Since { life, from: 4, limit: 10 };
+            match read(&reader, (0, 0), TimeRange::ALL, &of, Epoch(9)) {
+                Ok(Part::Since { ticks, life: Epoch(9), next: 6 }) => ticks.len(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(since(Some(Epoch(9))), 2, "of 4 and 5");
+        assert_eq!(since(None), 2);
+        assert_eq!(since(Some(Epoch(3))), 5, "the partition began anew since");
     }
 }

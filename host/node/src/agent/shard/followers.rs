@@ -234,11 +234,16 @@ impl<T: Transport> Followers<T> {
             }
         }
         slot.end_in_sync();
-        for (to, _) in targets.filling {
-            let epoch = view.epoch(partition);
-            // It may be in sync by now: then nothing may settle that it lacks.
-            let said = self.full.get(&(partition, to.node)) == Some(&epoch)
-                && !Defect::SaidFullHoldsNothingUp.planted();
+        let epoch = view.epoch(partition);
+        // Who was said to be full may be in sync by now: then nothing may settle that it lacks.
+        let is_said = |full: &BTreeMap<_, _>, node| {
+            full.get(&(partition, node)) == Some(&epoch)
+                && !Defect::SaidFullHoldsNothingUp.planted()
+        };
+        let mut filling = targets.filling;
+        filling.sort_by_key(|(to, _)| !is_said(&self.full, to.node));
+        for (to, _) in filling {
+            let said = is_said(&self.full, to.node);
             let behind = self.behind.contains_key(&(partition, to.node));
             let place = self.lanes.iter().position(|lane| lane.to == to);
             let Some(place) = place.filter(|_| !behind) else {
@@ -253,6 +258,9 @@ impl<T: Transport> Followers<T> {
             if filler.begun_at(partition).is_some() {
                 copies += usize::from(filler.counts(partition));
                 slot.add(place);
+            }
+            if said {
+                slot.end_binding();
             }
             slot.whole &= !said || filler.counts(partition);
         }
@@ -332,11 +340,12 @@ impl<T: Transport> Followers<T> {
         }
     }
 
-    /// Asks the in-sync replicas of a partition whether they still go along: their answer is an
-    /// acknowledgement of what is returned. `None` if it cannot be asked now.
+    /// Asks the in-sync replicas of a partition, and who may be one by now, whether they still go
+    /// along: their answer is an acknowledgement of what is returned. `None` if it cannot be asked
+    /// now.
     pub fn ask(&mut self, partition: PartitionId, ledger: &Ledger) -> Option<Vec<(u32, u64)>> {
         let route = *self.route(partition);
-        let places = route.in_sync_lanes();
+        let places = route.binding_lanes();
         let has_room = |lane: &u16| self.lanes[usize::from(*lane)].has_room();
         if !route.whole || !places.iter().all(has_room) {
             return None;
@@ -357,12 +366,12 @@ impl<T: Transport> Followers<T> {
         lanes.filter_map(|lane| Some((lane.number, lane.finish_batch()?))).collect()
     }
 
-    /// Whether all in-sync replicas of a partition go along, and have acknowledged everything that
-    /// they were found to miss.
+    /// Whether all in-sync replicas of a partition go along, and who may be one by now, and have
+    /// acknowledged everything that they were found to miss.
     pub fn is_whole(&self, partition: PartitionId) -> bool {
         let route = self.route(partition);
         let done = |lane: &u16| !self.lanes[usize::from(*lane)].filler.is_open(partition);
-        route.whole && route.in_sync_lanes().iter().all(done)
+        route.whole && route.binding_lanes().iter().all(done)
     }
 
     /// Whether a partition is whole with as many in-sync copies as declared.

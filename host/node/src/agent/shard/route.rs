@@ -10,10 +10,12 @@ const ROUTE_LANES: usize = IN_SYNC_MAX + COPIES_MAX;
 /// Where the ticks of a partition go, worked out ahead.
 #[derive(Clone, Copy)]
 pub(super) struct Route {
-    /// Places in the list of lanes: to the in-sync replicas first.
+    /// Places in the list of lanes: to the in-sync replicas first, then to copies that may have
+    /// come to be in sync.
     lanes: [u16; ROUTE_LANES],
     len: u8,
     in_sync: u8,
+    binding: u8,
     /// Every in-sync replica has its lane and goes along.
     pub whole: bool,
     /// And there are as many copies as declared.
@@ -22,7 +24,7 @@ pub(super) struct Route {
 
 impl Route {
     pub const NONE: Self =
-        Self { lanes: [0; ROUTE_LANES], len: 0, in_sync: 0, whole: true, enough: true };
+        Self { lanes: [0; ROUTE_LANES], len: 0, in_sync: 0, binding: 0, whole: true, enough: true };
 
     /// The lanes of a tick.
     #[inline]
@@ -35,6 +37,12 @@ impl Route {
         &self.lanes[..usize::from(self.in_sync)]
     }
 
+    /// Those of them that lead to whoever may be asked to be the owner: what they do not agree to
+    /// may be another's already.
+    pub fn binding_lanes(&self) -> &[u16] {
+        &self.lanes[..usize::from(self.binding)]
+    }
+
     /// One lane more.
     pub fn add(&mut self, place: usize) {
         self.lanes[usize::from(self.len)] = place as u16;
@@ -44,6 +52,12 @@ impl Route {
     /// Those that were added so far are the in-sync replicas.
     pub fn end_in_sync(&mut self) {
         self.in_sync = self.len;
+        self.binding = self.len;
+    }
+
+    /// What was added since may have come to be in sync.
+    pub fn end_binding(&mut self) {
+        self.binding = self.len;
     }
 }
 

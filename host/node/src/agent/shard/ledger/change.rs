@@ -169,12 +169,13 @@ impl Ledger {
         }
     }
 
-    /// Takes no more ticks for those of these partitions that are owned, and says which they are.
+    /// Takes no more ticks for those of these partitions that are owned, and says which they are;
+    /// one may be frozen already, when a thaw was lost.
     pub fn freeze(&mut self, partitions: &[PartitionId]) -> Vec<PartitionId> {
         let mut frozen = Vec::new();
         for &partition in partitions {
             // Alone it has nobody to give it to.
-            if self.standing(partition) == Standing::Leader {
+            if matches!(self.standing(partition), Standing::Leader | Standing::Frozen) {
                 self.standings[partition.0 as usize] = Standing::Frozen;
                 frozen.push(partition);
             }

@@ -249,4 +249,14 @@ mod tests {
         ledger.end_fill(P, 2, 3).unwrap();
         assert_eq!(ledger.store.next_sequence(P), Some(4));
     }
+
+    #[test]
+    fn what_stayed_frozen_is_named_by_the_next_freeze() {
+        let (mut ledger, _) = filling();
+        ledger.standings[0] = Standing::Leader;
+        assert_eq!(ledger.freeze(&[P, PartitionId(1)]), [P]);
+        assert_eq!(ledger.freeze(&[P, PartitionId(1)]), [P], "its thaw was lost");
+        ledger.thaw(&[P]);
+        assert_eq!(ledger.standing(P), Standing::Leader);
+    }
 }
