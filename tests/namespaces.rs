@@ -1,8 +1,9 @@
 //! Three nodes in three network namespaces: three machines, as far as they can tell.
 //!
-//! Shared memory cannot be had between them, so every tick goes over RPC lanes and every beat over
-//! a real network device. Needs root and iproute2, and says so where it has to skip. Whatever is
-//! made is removed, also what a killed run left: names carry the process id of the run.
+//! Shared memory cannot be had between them, so every tick goes over RPC lanes, or over UCX where a
+//! test says so, and every beat over a real network device. Needs root and iproute2, one test
+//! iptables, too, and says so where it has to skip. Whatever is made is removed, also what a killed
+//! run left: names carry the process id of the run.
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -106,6 +107,16 @@ impl Net {
             command.args(["--transport", "ucx"]).env("UCX_TLS", "tcp");
         }
         Host::serving(name, Process::spawn(command))
+    }
+
+    /// Lets nothing into the machines but what comes to the nodes' port, without a word to who
+    /// tries, as firewalls do.
+    fn shut(&self) {
+        for name in NODES {
+            let space = self.namespace(name);
+            let rule = "iptables -A INPUT -i eth0 -p tcp --syn ! --dport 9000 -j DROP";
+            ip(&format!("netns exec {space} {rule}"));
+        }
     }
 
     /// Cuts a node off, or connects it again.
@@ -305,6 +316,31 @@ fn machines_with_ucx_between_them_answer_exactly_and_outlive_one_of_them() {
     }
     let more = data::make(world.directory.path(), 200_000);
     assert_eq!(world.feed(&more.file).code(0).acknowledged(), 200_000);
+}
+
+#[test]
+fn a_firewall_between_machines_with_ucx_costs_speed_and_neither_copies_nor_lives() {
+    let _watchdog = Watchdog::new(2 * LONG);
+    let Some(net) = Net::new(true) else { return };
+    if !system::works("iptables", &["-V"]) {
+        skipped("a firewall, which needs iptables");
+        return;
+    }
+    net.shut();
+    let world = World::of(net);
+    let made = data::make(world.directory.path(), 100_000);
+    assert_eq!(world.feed(&made.file).code(0).acknowledged(), 100_000, "each with two copies");
+    for name in NODES {
+        let answer = world.ask(name, &["query", "summary"]).code(0).json();
+        assert_eq!(answer, made.expected, "asked through {name}");
+        let states = world.states(name);
+        assert!(states.iter().all(|(_, state)| state == "ACTIVE"), "{name} sees {states:?}");
+    }
+    for node in &world.nodes {
+        let said = node.process.stderr();
+        assert!(said.contains("it goes over RPC"), "{}: {said}", node.name);
+        assert!(!said.contains("SUSPECT"), "{}: {said}", node.name);
+    }
 }
 
 #[test]

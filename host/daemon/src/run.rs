@@ -27,12 +27,14 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
 }
 
 /// What UCX is told unless the operator tells it something else: to log where logs go, to leave the
-/// signals alone, and not to write over `mmap`, which only a cache of registered memory needs.
-const UCX_DEFAULTS: [(&str, &str); 4] = [
+/// signals alone, not to write over `mmap`, which only a cache of registered memory needs, and not
+/// to wait for connections: a firewall that drops packets would hold a node up for two minutes.
+const UCX_DEFAULTS: [(&str, &str); 5] = [
     ("UCX_LOG_FILE", "stderr"),
     ("UCX_HANDLE_ERRORS", "none"),
     ("UCX_DEBUG_SIGNO", ""),
     ("UCX_MEM_EVENTS", "n"),
+    ("UCX_TCP_CONN_NB", "y"),
 ];
 
 /// UCX reads its environment when it is loaded. A process cannot safely change that while it runs,

@@ -14,7 +14,7 @@ use crate::plugins::Founding;
 use crate::query::{Coordinator, Owner};
 use crate::shards::ShardPort;
 use crate::wire::door::Meetings;
-use crate::wire::{Wire, check_lane};
+use crate::wire::{Wire, check_lane, check_owner};
 use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -149,7 +149,7 @@ impl<T: Wire> Service<T> {
             Request::Query(query) => self.query(query, deadline).await,
             Request::Leg(leg) => self.leg(leg).await.map(Response::Part),
             Request::Meet(request) => self.meet(request),
-            Request::Share(offer) => self.share(offer),
+            Request::Share(offer) => self.share(offer).await,
             Request::Join(request) => {
                 join::welcome(self.log()?, self.joined.get(), &self.peers, request).await
             }
@@ -261,11 +261,16 @@ impl<T: Wire> Service<T> {
         Ok(Response::Meet { door, nonce })
     }
 
-    fn share(&self, offer: LaneOffer) -> Answer {
+    /// Off the runtime's threads: a transport may have to call out.
+    async fn share(&self, offer: LaneOffer) -> Answer {
         let joined = self.member()?;
         check_lane(&offer.lane, joined.node, self.incarnation, joined.shards.len())?;
-        let port = &joined.shards[usize::from(offer.lane.shard)];
-        Ok(Response::Share { ticket: T::share(port, offer)? })
+        check_owner(&offer.lane, joined.log.state().view().placement())?;
+        let port = joined.shards[usize::from(offer.lane.shard)].clone();
+        match tokio::task::spawn_blocking(move || T::share(&port, offer)).await {
+            Ok(ticket) => Ok(Response::Share { ticket: ticket? }),
+            Err(error) => Err(Failure::Unknown(error.to_string())),
+        }
     }
 
     fn heard(&self, node: NodeId, incarnation: Incarnation) -> Answer {

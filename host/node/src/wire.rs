@@ -12,8 +12,9 @@ use crate::config::Config;
 use crate::shards::{NodeCommand, ShardPort};
 use std::net::IpAddr;
 use zepto_client::ClientError;
-use zepto_client::message::{LaneOffer, LaneRequest};
+use zepto_client::message::{LaneOffer, LanePurpose, LaneRequest};
 use zepto_client::producer::Opened;
+use zepto_core::topology::{Member, MemberState, Placement};
 use zepto_core::{NodeId, Refusal};
 use zepto_rpc::Peers;
 use zepto_transport::{Receiver, Shm, Transport};
@@ -91,4 +92,51 @@ pub fn check_lane(
         return Err((Refusal::LimitReached, format!("there are {shards} shards here")));
     }
     Ok(())
+}
+
+/// Whether the owner whose lane this would be is known here. A transport believes what an offer
+/// says of where its memory is.
+///
+/// # Errors
+/// Why not; a newcomer may try again.
+pub fn check_owner(request: &LaneRequest, placement: &Placement) -> Result<(), (Refusal, String)> {
+    let LanePurpose::Replica { owner, incarnation } = request.purpose else { return Ok(()) };
+    let lives = |m: &&Member| m.incarnation == incarnation && m.state != MemberState::Dead;
+    match placement.member(owner).filter(lives) {
+        Some(_) => Ok(()),
+        None => {
+            let text =
+                format!("no node {owner} of incarnation {incarnation} lives, as far as known");
+            Err((Refusal::NotReady, text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zepto_core::Incarnation;
+    use zepto_core::topology::{Command, Topology};
+
+    #[test]
+    fn only_living_members_offer_lanes_to_replicas() {
+        let mut topology = Topology::empty();
+        topology.apply(1, 0, &Command::Bootstrap { cluster: 1, bits: 1, copies: 1 });
+        let (incarnation, zone) = (Incarnation(5), String::new());
+        let (name, address) = ("a".to_owned(), "h:1".to_owned());
+        let join = Command::Join { name, incarnation, address, shards: 1, weight: 1, zone };
+        topology.apply(2, 0, &join);
+        let is_let_in = |topology: &Topology, owner, life| {
+            let (owner, incarnation) = (NodeId(owner), Incarnation(life));
+            let purpose = LanePurpose::Replica { owner, incarnation };
+            let request =
+                LaneRequest { node: NodeId(9), incarnation, shard: 0, slots: 64, purpose };
+            check_owner(&request, &topology.placement).is_ok()
+        };
+        assert!(is_let_in(&topology, 1, 5));
+        assert!(!is_let_in(&topology, 1, 4), "an earlier life");
+        assert!(!is_let_in(&topology, 2, 5), "a stranger");
+        topology.apply(3, 0, &Command::Bury { node: NodeId(1), incarnation });
+        assert!(!is_let_in(&topology, 1, 5), "dead");
+    }
 }

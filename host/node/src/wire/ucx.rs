@@ -9,18 +9,21 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::time::Instant;
 use zepto_client::message::{LaneOffer, LanePurpose, LaneRequest, Request, Response};
 use zepto_client::producer::{Link, Opened};
 use zepto_client::real::random_128;
 use zepto_client::{ClientError, ask, open_rpc_lane};
 use zepto_core::Refusal;
 use zepto_core::view::Destination;
-use zepto_transport::mailbox::LaneSpec;
+use zepto_transport::mailbox::{LaneSpec, Offer};
 use zepto_transport::ucx::{UcxOptions, UcxTicket, report};
 use zepto_transport::{LaneError, Receiver, Sender, TransportError, Ucx};
 
 /// Time for one lane to open.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
+/// Time between two looks at whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// What is said where UCX has no way to a peer, or no room.
 const OUT_OF_REACH: &str = "UCX cannot have a lane; it goes over RPC";
 /// What Linux calls the way from a machine to itself.
@@ -28,6 +31,26 @@ const LOOPBACK_DEVICE: &str = "lo";
 
 fn is_malformed(error: &TransportError) -> bool {
     matches!(error, TransportError::NoTicket | TransportError::WrongSize { .. })
+}
+
+/// The lane of an offer, once its receiver has been heard of: UCX takes what is sent into the void,
+/// too, and says so late or never.
+async fn opened(ends: &Ucx, offer: Offer<Ucx>, ticket: UcxTicket) -> Result<Sender<Ucx>, String> {
+    let ends = ends.clone();
+    // UCX may take its time.
+    let completed = tokio::task::spawn_blocking(move || offer.complete(&ends, ticket)).await;
+    let completed = completed.map_err(|error| error.to_string())?;
+    let mut sender = completed.map_err(|error| error.to_string())?;
+    let until = Instant::now() + OPEN_WITHIN;
+    loop {
+        match sender.open() {
+            Ok(true) => return Ok(sender),
+            Ok(false) if sender.is_left() => return Err("its way broke".into()),
+            Ok(false) if Instant::now() > until => return Err("it was not heard of".into()),
+            Ok(false) => tokio::time::sleep(LOOK_EVERY).await,
+            Err(error) => return Err(error.to_string()),
+        }
+    }
 }
 
 impl Wire for Ucx {
@@ -55,18 +78,21 @@ impl Wire for Ucx {
         let to = Destination { node: lane.node, shard: lane.shard };
         let incarnation = lane.incarnation;
         let share = LaneOffer { lane: lane.clone(), nonce: spec.nonce, ticket: ticket.0 };
-        let asked = ask(&way.peers, &address, &Request::Share(share), OPEN_WITHIN).await?;
-        let Response::Share { ticket } = asked else {
-            return Err(ClientError::Protocol("another answer than to a lane's offer".into()));
+        let asked = ask(&way.peers, &address, &Request::Share(share), OPEN_WITHIN).await;
+        let opened = match asked {
+            Ok(Response::Share { ticket }) if ticket.is_empty() => Err("it has none".to_owned()),
+            Ok(Response::Share { ticket }) => opened(self, offer, UcxTicket(ticket)).await,
+            Ok(_) => {
+                return Err(ClientError::Protocol("another answer than to a lane's offer".into()));
+            }
+            Err(ClientError::Unknown(late)) => Err(late),
+            Err(error) => return Err(error),
         };
-        if ticket.is_empty() {
-            return open_rpc_lane(&way.peers, &address, lane).await;
-        }
-        match offer.complete(self, UcxTicket(ticket)) {
+        match opened {
             // Who sleeps over there looks again by itself after a while: nothing here can wake it.
             Ok(sender) => Ok(Opened { to, incarnation, link: Link::peer(sender, None, None) }),
-            Err(error) => {
-                tracing::warn!(address, %error, "{OUT_OF_REACH}");
+            Err(why) => {
+                tracing::warn!(address, why, "{OUT_OF_REACH}");
                 open_rpc_lane(&way.peers, &address, lane).await
             }
         }
