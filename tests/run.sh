@@ -2,9 +2,9 @@
 # All checks and tests, from a fresh clone: `tests/run.sh`. The last line says how many tests passed
 # and failed; the exit code is 0 only if every step held.
 #
-# Beyond Rust it needs C compilers (gcc; clang and lld for wasm32), Rust for wasm32, and iproute2 for
-# the tests with network namespaces. As root on a machine with apt it installs what is missing;
-# elsewhere it names in one line what is missing.
+# Beyond Rust it needs C compilers (gcc; clang and lld for wasm32), Rust for wasm32, and iproute2 and
+# iptables for the tests with network namespaces. As root on a machine with apt it installs what is
+# missing; elsewhere it names in one line what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -52,7 +52,7 @@ step() {
     rm -f "$log.step"
 }
 
-provide "cc=gcc libc6-dev" "c++=g++" "ip=iproute2" "unshare=util-linux" "clang=clang" "wasm-ld=lld" \
+provide "cc=gcc libc6-dev" "c++=g++" "ip=iproute2" "iptables=iptables" "unshare=util-linux" "clang=clang" "wasm-ld=lld" \
     "nm=binutils" "cmake=cmake make" "pkg-config=pkg-config" "valgrind=valgrind libc6-dbg" \
     "abidiff=abigail-tools" "ucx_info=ucx-utils"
 # Plugins are built for wasm32: by rustup's target if it is there, else by Debian's compiler.

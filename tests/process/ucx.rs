@@ -84,6 +84,41 @@ fn nodes_over_ucx_and_over_shared_memory_keep_each_others_copies() {
     keep_copies([&old, &new], &new);
 }
 
+/// The way that is taken is the one that was chosen: not RPC, which would do as well.
+#[test]
+fn copies_go_by_the_way_that_ucx_was_given() {
+    let _watchdog = Watchdog::new(LANES.len() as u32 * LONG);
+    for lanes in LANES {
+        let directory = tempfile::tempdir().expect("a directory");
+        let start = |name: &str, seeds: &[&str]| {
+            let more = ["--transport", "ucx", "--copies", "2"];
+            let data_dir = directory.path().join(name);
+            let mut command = zepto_host(arguments(name, &data_dir, seeds, &more));
+            command.env("UCX_TLS", lanes);
+            Host::serving(name, Process::spawn(command))
+        };
+        let a = start("a", &[]);
+        let b = start("b", &[&a.address]);
+        keep_copies([&a, &b], &b);
+        for node in [&a, &b] {
+            let said = node.process.stderr();
+            assert!(!said.contains("it goes over RPC"), "over {lanes}: {said}");
+            let asked = Process::spawn(zepto_host(["status", "--at", &node.address]));
+            let status = asked.wait(SOON).code(0).stdout;
+            let (_, line) = status.split_once("ends of lanes: ").expect("its ends");
+            let line = line.lines().next().unwrap_or_default();
+            let numbers = line.split(|c: char| !c.is_ascii_digit());
+            let numbers: Vec<u32> = numbers.filter_map(|number| number.parse().ok()).collect();
+            let [mapped, carried] = numbers[..] else { panic!("two numbers: {status}") };
+            let is_as_said = match lanes {
+                "tcp" => mapped == 0 && carried > 0,
+                _ => mapped > 0 && carried == 0,
+            };
+            assert!(is_as_said, "over {lanes}: {status}");
+        }
+    }
+}
+
 /// As when a network device was not up yet when one of them started.
 #[test]
 fn nodes_that_ucx_cannot_bring_together_keep_each_others_copies_nevertheless() {

@@ -28,6 +28,10 @@ pub trait Transport: Sized + 'static {
     /// What the peer needs for [`connect`](Transport::connect). It is used once.
     type Ticket;
 
+    /// Whether a reader that sleeps can be woken by its peer. If not, it need not say that it
+    /// sleeps, and looks again by itself.
+    const WAKES: bool = true;
+
     /// Makes `lines` zeroed lines that one peer will see.
     ///
     /// # Errors

@@ -41,10 +41,14 @@ fn passes(mut command: Command) {
     assert!(!text.contains("ok. 0 passed"), "{command:?} ran nothing: {text}");
 }
 
-/// Runs one of the tests that need a process of their own.
+/// One of the tests that need a process of their own.
+fn of_its_own(test: &str, lanes: &str) -> Command {
+    again(&["--ignored", "--exact", &format!("alone::{test}"), "--nocapture"], lanes)
+}
+
 #[track_caller]
 fn alone(test: &str, lanes: &str) {
-    passes(again(&["--ignored", "--exact", &format!("alone::{test}"), "--nocapture"], lanes));
+    passes(of_its_own(test, lanes));
 }
 
 #[test]
@@ -66,6 +70,14 @@ fn the_suite_holds_over_both() {
 fn a_thousand_lanes_come_and_go_and_nothing_grows() {
     for lanes in ["shm", "tcp", "tcp,shm"] {
         alone("lanes_come_and_go", lanes);
+    }
+}
+
+/// With shared memory alone UCX keeps two mappings for each peer: that is documented.
+#[test]
+fn peers_come_and_go_and_nothing_grows() {
+    for lanes in ["tcp", "tcp,shm"] {
+        alone("peers_come_and_go", lanes);
     }
 }
 
@@ -101,6 +113,14 @@ fn a_program_keeps_its_signal_handlers() {
 }
 
 #[test]
+fn a_program_hears_whether_its_mmap_was_written_over() {
+    alone("mmap_changes", "tcp");
+    let mut told = of_its_own("mmap_stays", "tcp");
+    told.env("UCX_MEM_EVENTS", "n");
+    passes(told);
+}
+
+#[test]
 fn libraries_that_are_not_of_use_are_refused_by_name() {
     alone("odd_libraries", "tcp");
 }
@@ -131,6 +151,29 @@ fn footprint() -> [usize; 4] {
     [entries("/proc/self/fd"), resident.unwrap_or(0), maps.lines().count(), segments]
 }
 
+/// One lane, ten slots there and back, and both ends are let go.
+fn carry(here: &Ucx, there: &Ucx) {
+    let (mut tx, mut rx) = lane(here, there, spec(64)).expect("a lane");
+    for index in 0..10 {
+        assert_eq!(tx.push(&pattern(index)), Ok(index));
+    }
+    assert!(!tx.publish());
+    until("slots settle", || {
+        here.progress();
+        there.progress();
+        let available = rx.poll().expect("a sound tail");
+        rx.consume(available);
+        rx.settle(rx.consumed());
+        rx.publish();
+        tx.poll().expect("sound credit").settled == 10
+    });
+    drop((tx, rx));
+    for _ in 0..100 {
+        here.progress();
+        there.progress();
+    }
+}
+
 mod alone {
     use super::*;
 
@@ -138,30 +181,25 @@ mod alone {
     #[ignore = "needs a process of its own"]
     fn lanes_come_and_go() {
         let (here, there) = (ucx(), ucx());
-        let round = || {
-            let (mut tx, mut rx) = lane(&here, &there, spec(64)).expect("a lane");
-            for index in 0..10 {
-                assert_eq!(tx.push(&pattern(index)), Ok(index));
-            }
-            assert!(!tx.publish());
-            until("slots settle", || {
-                here.progress();
-                there.progress();
-                let available = rx.poll().expect("a sound tail");
-                rx.consume(available);
-                rx.settle(rx.consumed());
-                rx.publish();
-                tx.poll().expect("sound credit").settled == 10
-            });
-            drop((tx, rx));
-            for _ in 0..100 {
-                here.progress();
-                there.progress();
-            }
-        };
-        (0..100).for_each(|_| round());
+        (0..100).for_each(|_| carry(&here, &there));
         let before = footprint();
-        (0..1_000).for_each(|_| round());
+        (0..1_000).for_each(|_| carry(&here, &there));
+        let after = footprint();
+        let [descriptors, resident, maps, segments] = after;
+        assert!(descriptors <= before[0] + 2, "descriptors: {before:?} to {after:?}");
+        assert!(resident <= before[1] + 512, "pages: {before:?} to {after:?}");
+        assert!(maps <= before[2] + 16, "mappings: {before:?} to {after:?}");
+        assert!(segments <= before[3], "segments: {before:?} to {after:?}");
+    }
+
+    /// Each peer is a new one, as after a restart.
+    #[test]
+    #[ignore = "needs a process of its own"]
+    fn peers_come_and_go() {
+        let here = ucx();
+        (0..100).for_each(|_| carry(&here, &ucx()));
+        let before = footprint();
+        (0..200).for_each(|_| carry(&here, &ucx()));
         let after = footprint();
         let [descriptors, resident, maps, segments] = after;
         assert!(descriptors <= before[0] + 2, "descriptors: {before:?} to {after:?}");
@@ -316,6 +354,22 @@ mod alone {
         let report = report().expect("it is open");
         assert!(report.variables.contains(&"UCX_TLS=tcp,shm".to_owned()), "{report:?}");
         assert!(report.version.starts_with("1."), "{report:?}");
+    }
+
+    #[test]
+    #[ignore = "needs a process of its own"]
+    fn mmap_changes() {
+        let _ucx = ucx();
+        let report = report().expect("it is open");
+        assert!(report.is_hooked, "nobody told it not to: {report:?}");
+    }
+
+    #[test]
+    #[ignore = "needs a process of its own"]
+    fn mmap_stays() {
+        let _ucx = ucx();
+        let report = report().expect("it is open");
+        assert!(!report.is_hooked, "{report:?}");
     }
 
     #[test]

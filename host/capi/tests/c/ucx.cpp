@@ -40,6 +40,14 @@ zepto::node open(const std::string &directory, const std::string &name, const st
                            "/" + name + "'\ntransport = 'ucx'\n" + seed + "[cluster]\ncopies = 2\n");
 }
 
+/// Whether a forked child is told why it can have no node over UCX.
+bool is_refused(const std::string &directory) try {
+  open(directory, "child", "");
+  return false;
+} catch (const std::exception &error) {
+  return std::string(error.what()).find("forked") != std::string::npos;
+}
+
 }  // namespace
 
 int main(int argc, char **argv) try {
@@ -72,9 +80,9 @@ int main(int argc, char **argv) try {
     counted += client.count({"ucx:" + std::to_string(i)});
   std::cout << "acknowledged " << account.acknowledged << ", counted " << counted << std::endl;
   keep_handlers();
-  // A child may end as it likes: what is open here stays so.
+  // A child may end as it likes: what is open here stays so. It has no UCX of its own.
   const pid_t child = fork();
-  if (child == 0) std::exit(EXIT_SUCCESS);
+  if (child == 0) std::exit(is_refused(argv[1]) ? EXIT_SUCCESS : EXIT_FAILURE);
   int ended = -1;
   if (child < 0 || waitpid(child, &ended, 0) != child || ended != 0)
     throw std::runtime_error("a forked child did not end well");

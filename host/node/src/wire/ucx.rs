@@ -130,6 +130,8 @@ impl Wire for Ucx {
         }
         let lanes: Vec<String> =
             lanes.into_iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let ways = ends.iter().map(Self::ways);
+        let (mapped, carried) = ways.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         let hooks =
             if ucx.is_hooked { "mmap and its like (UCX_MEM_EVENTS=n: none)" } else { "none" };
         let or_none = |list: Vec<String>| {
@@ -138,6 +140,7 @@ impl Wire for Ucx {
         vec![
             format!("UCX {}", ucx.version),
             format!("endpoints by transport: {}", or_none(lanes)),
+            format!("ends of lanes: {mapped} by mapped memory, {carried} by message"),
             format!("network devices: {}", ucx.devices.as_deref().unwrap_or("all")),
             format!("hooks: {hooks}"),
             format!("environment: {}", or_none(ucx.variables)),

@@ -18,6 +18,8 @@ pub struct Context {
     pub handle: sys::ContextHandle,
     /// What it was opened with.
     pub options: UcxOptions,
+    /// The process that opened it.
+    process: u32,
     /// What is equal for two processes that can share memory.
     pub place: Place,
 }
@@ -63,6 +65,7 @@ impl Context {
     pub fn get(options: &UcxOptions) -> Result<&'static Self, UcxError> {
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
         match *opened {
+            Some(context) if context.process != std::process::id() => Err(UcxError::Forked),
             Some(context) if context.options == *options => Ok(context),
             Some(context) => Err(UcxError::Other { before: context.options.to_string() }),
             None => {
@@ -99,7 +102,8 @@ impl Context {
         if status != OK {
             return Err(failed("ucp_init_version", status));
         }
-        Ok(Self { ucp, handle, options: options.clone(), place: place() })
+        let (options, process) = (options.clone(), std::process::id());
+        Ok(Self { ucp, handle, options, process, place: place() })
     }
 
     /// Whether somebody there can share memory with this process.

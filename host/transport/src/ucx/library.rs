@@ -3,7 +3,7 @@
 //! Loading UCX has effects that nothing takes back, so it happens only when a node is to use it:
 //! its constructors install handlers for crashes, which are undone here, and, unless
 //! `UCX_MEM_EVENTS=n` is set, write jumps over the first bytes of `mmap` and its like, which
-//! [`is_hooked`] tells. The library is never closed.
+//! [`Ucp::is_hooked`] tells. The library is never closed.
 
 use super::gate;
 use super::sys::{Functions, GetVersion};
@@ -16,7 +16,7 @@ pub const LIBRARY: &str = "libucp.so.0";
 /// The least version that has all that is used.
 const VERSION_MIN: (c_uint, c_uint) = (1, 12);
 
-/// Why UCX cannot be used here. Nothing was started.
+/// Why UCX cannot be used here. A library that was loaded before that was found stays loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UcxError {
@@ -53,6 +53,12 @@ pub enum UcxError {
         /// What it was opened with.
         before: String,
     },
+    /// It belongs to the process that this one is a fork of.
+    #[error(
+        "this process was forked from one that uses UCX, which it cannot use: let it run a program \
+         of its own (exec), or choose the transport shm"
+    )]
+    Forked,
     /// One of its calls failed while it was set up.
     #[error("{call} of UCX: {reason}; UCX_TLS and UCX_NET_DEVICES say what it may use")]
     Call {
@@ -68,12 +74,17 @@ pub struct Ucp {
     pub functions: Functions,
     /// As it says.
     pub version: String,
+    /// How `mmap` began before it was loaded.
+    mmap: [u8; BEGINNING],
 }
+
+/// Bytes of a function that its beginning is taken for; a jump has fewer.
+const BEGINNING: usize = 16;
 
 impl Ucp {
     /// Loads it for good.
     pub fn load(name: &str) -> Result<Self, UcxError> {
-        let kept = Signals::save();
+        let (kept, mmap) = (Signals::save(), beginning_of_mmap());
         // SAFETY: its constructors do what the head of this file says, and nothing else unloads it.
         let opened = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) };
         kept.restore();
@@ -88,11 +99,19 @@ impl Ucp {
         }
         // SAFETY: it is of a version that has these with these types, and is never closed.
         match unsafe { Functions::load(library) } {
-            Ok(functions) => Ok(Self { functions, version }),
+            Ok(functions) => Ok(Self { functions, version, mmap }),
             Err(function) => {
                 Err(UcxError::Function { library: name.to_owned(), found: version, function })
             }
         }
+    }
+
+    /// Whether UCX has written over this process's `mmap` to learn of memory that goes away, or was
+    /// told to have the calls of it come to itself.
+    pub fn is_hooked(&self) -> bool {
+        let is = |name, value| std::env::var_os(name).is_some_and(|said| said == value);
+        let is_detoured = is("UCX_MEM_MMAP_HOOK_MODE", "reloc") && !is("UCX_MEM_EVENTS", "n");
+        self.mmap != beginning_of_mmap() || is_detoured
     }
 
     /// A status in words.
@@ -122,13 +141,10 @@ fn version_of(library: &Library, name: &str) -> Result<(c_uint, c_uint, String),
     Ok((major, minor, format!("{major}.{minor}.{release}")))
 }
 
-/// Whether UCX has written over this process's `mmap` to learn of memory that goes away.
-pub fn is_hooked() -> bool {
-    let code = libc::mmap as *const u8;
-    // SAFETY: the code of a function can be read.
-    let first = unsafe { code.read_volatile() };
-    // A jump, which no `mmap` of any C library begins with.
-    cfg!(target_arch = "x86_64") && first == 0xe9
+fn beginning_of_mmap() -> [u8; BEGINNING] {
+    let code = (libc::mmap as *const u8).cast::<[u8; BEGINNING]>();
+    // SAFETY: the code of a function can be read, and no `mmap` is as short as that.
+    unsafe { code.read_volatile() }
 }
 
 /// What every signal does, from before the library was loaded.

@@ -84,9 +84,15 @@ impl Ucx {
         Ok(Self { worker: Arc::new(worker) })
     }
 
-    /// Transports that its lanes use just now, such as `sysv`, `tcp` or `rc_mlx5`, some twice.
+    /// Transports of its endpoints, such as `sysv`, `tcp` or `rc_mlx5`, some twice, as they were when
+    /// each was made.
     pub fn lanes(&self) -> Vec<String> {
         self.worker.lanes()
+    }
+
+    /// Regions of peers that it writes through memory that is mapped here, and by message.
+    pub fn ways(&self) -> (usize, usize) {
+        self.worker.ways()
     }
 }
 
@@ -116,7 +122,7 @@ pub fn report() -> Option<UcxReport> {
     let version = context.ucp.version.clone();
     let said = std::env::var("UCX_NET_DEVICES").ok();
     let devices = said.or_else(|| context.options.devices.clone());
-    Some(UcxReport { version, is_hooked: library::is_hooked(), devices, variables })
+    Some(UcxReport { version, is_hooked: context.ucp.is_hooked(), devices, variables })
 }
 
 /// What the reader of a region needs: some hundred bytes, to be carried as they are.
@@ -157,6 +163,8 @@ pub struct UcxRemote {
 }
 
 impl Transport for Ucx {
+    // Word of it would wake the peer's worker, and that one's this one.
+    const WAKES: bool = false;
     type Region = UcxRegion;
     type Remote = UcxRemote;
     type Ticket = UcxTicket;

@@ -163,6 +163,14 @@ impl Worker {
         Ok(Outgoing { worker: Arc::clone(self), index, direct, peer: Some(peer) })
     }
 
+    /// How many regions are written through mapped memory, and how many by message.
+    pub fn ways(&self) -> (usize, usize) {
+        let Some((inner, _pass)) = self.lock() else { return (0, 0) };
+        let Channels { places, carried, .. } = &inner.channels;
+        let is_mapped = |channel: &&Channel| channel.direct.is_some();
+        (places.iter().flatten().filter(is_mapped).count(), *carried)
+    }
+
     /// The transports in use.
     pub fn lanes(&self) -> Vec<String> {
         let Some((inner, _pass)) = self.lock() else { return Vec::new() };

@@ -297,7 +297,9 @@ impl<T: Transport, P: Transport> Parking for Shard<T, P> {
     fn set_parked(&mut self, parked: bool) {
         self.peers.iter_mut().for_each(|inlet| inlet.set_parked(parked));
         self.doors.iter_mut().for_each(|inlet| inlet.set_parked(parked));
-        self.sources.iter_mut().for_each(|source| source.set_parked(parked));
+        if T::WAKES {
+            self.sources.iter_mut().for_each(|source| source.set_parked(parked));
+        }
         self.door_sources.iter_mut().for_each(|source| source.set_parked(parked));
     }
 }
