@@ -57,10 +57,11 @@ impl Inside {
 ///
 /// With `transport = 'ucx'` the process loads UCX, and keeps it until it ends. Signal handlers stay
 /// what they were. UCX's own log goes to stdout unless `UCX_LOG_FILE` names a file, `stderr` or
-/// another, it writes over `mmap` and its like unless `UCX_MEM_EVENTS` is `n`, and it waits up to two
-/// minutes for a peer behind a firewall that drops packets unless `UCX_TCP_CONN_NB` is `y`: variables
-/// that must be there when the program starts. Its sockets stay open in a program that this process
-/// runs (exec), and a forked child can have no node with it. `zepto-host status` shows what it does.
+/// another, it writes over `mmap` and its like unless `UCX_MEM_EVENTS` is `n`, and it waits up to
+/// two minutes for a peer behind a firewall that drops packets unless `UCX_TCP_CONN_NB` is `y`:
+/// variables that must be there when the program starts. Its sockets stay open in a program that
+/// this process runs (exec), and a forked child can have no node with it. `zepto-host status` shows
+/// what it does.
 ///
 /// # Safety
 /// `toml` must be readable, `out` writable, `error` NULL or writable.

@@ -84,8 +84,8 @@ impl Ucx {
         Ok(Self { worker: Arc::new(worker) })
     }
 
-    /// Transports of its endpoints, such as `sysv`, `tcp` or `rc_mlx5`, some twice, as they were when
-    /// each was made.
+    /// Transports of its endpoints, such as `sysv`, `tcp` or `rc_mlx5`, some twice, as they were
+    /// when each was made.
     pub fn lanes(&self) -> Vec<String> {
         self.worker.lanes()
     }
