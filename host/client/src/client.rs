@@ -34,6 +34,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const INTERN_TRY: Duration = Duration::from_millis(700);
 /// Time for a round over all seeds; the caller's deadline is usually shorter.
 const FIRST_WITHIN: Duration = Duration::from_secs(60);
+/// Time within which it is worth while to ask another member.
+const TIME_FOR_ANOTHER: Duration = Duration::from_millis(200);
 /// Pause between two tries of what may be asked twice.
 const TRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -298,11 +300,15 @@ impl Inner {
                 return asked;
             };
             self.prefer(address, false);
+            let has_time = until.saturating_duration_since(Instant::now()) > TIME_FOR_ANOTHER;
             match error {
+                // It has not joined yet; who has tries until the end to be ready, and then says who
+                // is not.
+                ClientError::Refused { reason: Refusal::NotReady, .. } if has_time => last = error,
                 ClientError::Unreachable(_)
                 | ClientError::Denied(_)
                 | ClientError::Unknown(_)
-                | ClientError::Refused { reason: Refusal::Draining | Refusal::NotReady, .. } => {
+                | ClientError::Refused { reason: Refusal::Draining, .. } => {
                     // What one member may have done, no other can deny.
                     if !matches!(last, ClientError::Unknown(_)) {
                         last = error;

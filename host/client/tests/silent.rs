@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 use zepto_abi::{Incarnation, NodeId, Refusal};
 use zepto_client::lanes::LaneDoor;
-use zepto_client::message::{self, Request, Response};
+use zepto_client::message::{self, Ask, Query, Request, Response};
 use zepto_client::{Client, ClientError, ClientOptions};
 use zepto_core::topology::{Command, Placement, Topology};
 use zepto_rpc::{
@@ -78,6 +78,11 @@ impl Handler for Member {
                 }
                 Response::Interned { ids: (0..names.len() as u32).collect() }
             }
+            // As of a coordinator that tried until the end.
+            Request::Query(_) => {
+                tokio::time::sleep_until(deadline - Duration::from_millis(50)).await;
+                return Err(Failure::Refused(Refusal::NotReady, "node \"b\" is not".into()));
+            }
             other => panic!("not asked here: {other:?}"),
         };
         Ok(message::encode(&response))
@@ -123,6 +128,15 @@ async fn a_seed_that_has_not_joined_yet_is_passed_over() {
     let client = connect(&[&first, &second]).await;
     assert_eq!(client.view().index(), 5);
     assert_eq!(intern(&client).await.expect("ids"), [0, 1]);
+}
+
+#[tokio::test]
+async fn who_is_not_ready_is_named_however_many_could_be_asked_instead() {
+    let members = [member().await, member().await, member().await, member().await];
+    let client = connect(&members.each_ref().map(|(_, address)| address)).await;
+    let query = Query { ask: Ask::Summary, partial: false };
+    let failed = client.query(query, Duration::from_secs(1)).await.expect_err("not ready");
+    assert!(failed.to_string().contains("node \"b\""), "{failed}");
 }
 
 #[tokio::test]

@@ -167,8 +167,9 @@ impl<T: Transport> Followers<T> {
     }
 
     /// What the log should decide: copies that are full, and those that are not their owner's.
-    pub fn changes(&mut self) -> Vec<Change> {
-        let Some(view) = &self.view else { return Vec::new() };
+    pub fn changes(&mut self, ledger: &Ledger) -> Vec<Change> {
+        let Some(view) = self.view.clone() else { return Vec::new() };
+        let mut said = Vec::new();
         let change = |partition, what| Change { partition, epoch: view.epoch(partition), what };
         let behind = self.behind.keys();
         let mut changes: Vec<Change> =
@@ -179,11 +180,16 @@ impl<T: Transport> Followers<T> {
                 let assignment = view.placement().assignment(partition);
                 let filling = assignment.is_some_and(|a| a.is_filling(node));
                 if filling && !self.behind.contains_key(&(partition, node)) {
-                    self.full.insert((partition, node), view.epoch(partition));
+                    let epoch = view.epoch(partition);
+                    if self.full.insert((partition, node), epoch) != Some(epoch) {
+                        said.push(partition);
+                    }
                     changes.push(change(partition, What::Admit(node)));
                 }
             }
         }
+        // From now on they may come to be in sync at any moment.
+        said.into_iter().for_each(|partition| self.refresh(partition, ledger));
         changes
     }
 

@@ -152,7 +152,7 @@ impl<T: Transport, P: Transport> Shard<T, P> {
     pub fn news(&mut self) -> Option<News> {
         self.followers.take_changed().then(|| News {
             wanted: self.followers.missing().collect(),
-            changes: self.followers.changes(),
+            changes: self.followers.changes(&self.ledger),
         })
     }
 
