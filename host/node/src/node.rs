@@ -126,14 +126,14 @@ pub async fn start<T: Wire>(config: Config) -> Result<Running<T>, StartError> {
     let address = bound.address;
     let path = data_dir.path().to_owned();
     if let Err(error) = plugins::start(&config, &service, &path, &fail, &mut life).await {
-        server.abort();
+        close(server, admin).await;
         return Err(error);
     }
     let entered = enter::enter(&config, &mut data_dir, &service, consensus, &fail, &mut life).await;
     let entered = match entered {
         Ok(entered) => entered,
         Err(error) => {
-            server.abort();
+            close(server, admin).await;
             return Err(error);
         }
     };
@@ -201,6 +201,17 @@ fn serve<T: Wire>(
         }
     });
     Ok((stop, server))
+}
+
+/// Closes the sockets of a node that could not start: whoever is told so may try again at once.
+async fn close(server: tokio::task::JoinHandle<DrainReport>, admin: Option<Admin>) {
+    server.abort();
+    if let Ok(report) = server.await {
+        tracing::debug!(?report, "the server had ended already");
+    }
+    if let Some(admin) = admin {
+        admin.stop().await;
+    }
 }
 
 /// Starts what a member has: shards, door, conductor, and the tasks between them and the log.
