@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use zepto_tests::harness::cluster::wait_balanced;
 use zepto_tests::harness::host::{Host, arguments};
 use zepto_tests::harness::process::zepto_host;
@@ -57,6 +58,15 @@ fn status_says_what_ucx_is_and_does() {
     }
 }
 
+/// A node over these lanes, of a cluster with two copies.
+#[track_caller]
+fn start(name: &str, lanes: &str, directory: &Path, seeds: &[&str]) -> Host {
+    let more = ["--transport", "ucx", "--copies", "2"];
+    let mut command = zepto_host(arguments(name, &directory.join(name), seeds, &more));
+    command.env("UCX_TLS", lanes);
+    Host::serving(name, Process::spawn(command))
+}
+
 /// What is fed through one is acknowledged with two copies, and both answer exactly.
 #[track_caller]
 fn keep_copies(nodes: [&Host; 2], through: &Host) {
@@ -90,15 +100,8 @@ fn copies_go_by_the_way_that_ucx_was_given() {
     let _watchdog = Watchdog::new(LANES.len() as u32 * LONG);
     for lanes in LANES {
         let directory = tempfile::tempdir().expect("a directory");
-        let start = |name: &str, seeds: &[&str]| {
-            let more = ["--transport", "ucx", "--copies", "2"];
-            let data_dir = directory.path().join(name);
-            let mut command = zepto_host(arguments(name, &data_dir, seeds, &more));
-            command.env("UCX_TLS", lanes);
-            Host::serving(name, Process::spawn(command))
-        };
-        let a = start("a", &[]);
-        let b = start("b", &[&a.address]);
+        let a = start("a", lanes, directory.path(), &[]);
+        let b = start("b", lanes, directory.path(), &[&a.address]);
         keep_copies([&a, &b], &b);
         for node in [&a, &b] {
             let said = node.process.stderr();
@@ -126,15 +129,8 @@ fn copies_go_by_the_way_that_ucx_was_given() {
 fn nodes_that_ucx_cannot_bring_together_keep_each_others_copies_nevertheless() {
     let _watchdog = Watchdog::new(LONG);
     let directory = tempfile::tempdir().expect("a directory");
-    let start = |name: &str, lanes: &str, seeds: &[&str]| {
-        let more = ["--transport", "ucx", "--copies", "2"];
-        let data_dir = directory.path().join(name);
-        let mut command = zepto_host(arguments(name, &data_dir, seeds, &more));
-        command.env("UCX_TLS", lanes);
-        Host::serving(name, Process::spawn(command))
-    };
-    let a = start("a", "tcp", &[]);
-    let b = start("b", "shm", &[&a.address]);
+    let a = start("a", "tcp", directory.path(), &[]);
+    let b = start("b", "shm", directory.path(), &[&a.address]);
     keep_copies([&a, &b], &a);
     let said = [a.process.stderr(), b.process.stderr()].concat();
     assert!(said.contains("it goes over RPC"), "{said}");

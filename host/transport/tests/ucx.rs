@@ -151,6 +151,17 @@ fn footprint() -> [usize; 4] {
     [entries("/proc/self/fd"), resident.unwrap_or(0), maps.lines().count(), segments]
 }
 
+/// Nothing of this process has grown since then.
+#[track_caller]
+fn assert_same(before: [usize; 4]) {
+    let after = footprint();
+    let [descriptors, resident, maps, segments] = after;
+    assert!(descriptors <= before[0] + 2, "descriptors: {before:?} to {after:?}");
+    assert!(resident <= before[1] + 512, "pages: {before:?} to {after:?}");
+    assert!(maps <= before[2] + 16, "mappings: {before:?} to {after:?}");
+    assert!(segments <= before[3], "segments: {before:?} to {after:?}");
+}
+
 /// One lane, ten slots there and back, and both ends are let go.
 fn carry(here: &Ucx, there: &Ucx) {
     let (mut tx, mut rx) = lane(here, there, spec(64)).expect("a lane");
@@ -184,12 +195,7 @@ mod alone {
         (0..100).for_each(|_| carry(&here, &there));
         let before = footprint();
         (0..1_000).for_each(|_| carry(&here, &there));
-        let after = footprint();
-        let [descriptors, resident, maps, segments] = after;
-        assert!(descriptors <= before[0] + 2, "descriptors: {before:?} to {after:?}");
-        assert!(resident <= before[1] + 512, "pages: {before:?} to {after:?}");
-        assert!(maps <= before[2] + 16, "mappings: {before:?} to {after:?}");
-        assert!(segments <= before[3], "segments: {before:?} to {after:?}");
+        assert_same(before);
     }
 
     /// Each peer is a new one, as after a restart.
@@ -200,12 +206,7 @@ mod alone {
         (0..100).for_each(|_| carry(&here, &ucx()));
         let before = footprint();
         (0..200).for_each(|_| carry(&here, &ucx()));
-        let after = footprint();
-        let [descriptors, resident, maps, segments] = after;
-        assert!(descriptors <= before[0] + 2, "descriptors: {before:?} to {after:?}");
-        assert!(resident <= before[1] + 512, "pages: {before:?} to {after:?}");
-        assert!(maps <= before[2] + 16, "mappings: {before:?} to {after:?}");
-        assert!(segments <= before[3], "segments: {before:?} to {after:?}");
+        assert_same(before);
     }
 
     #[test]
