@@ -5,7 +5,7 @@
 //! the placement and of what the shards say ([`balance`]); the log decides.
 
 use crate::agent::shard::{Command, News};
-use crate::shards::ShardPort;
+use crate::shards::{ShardPort, by_shard};
 use crate::wire::{Way, Wire};
 use core::time::Duration;
 use futures_util::future::select_all;
@@ -19,7 +19,7 @@ use zepto_control::{Command as LogCommand, ControlLog, Outcome, Reason};
 use zepto_core::balance;
 use zepto_core::limits::LANE_SLOTS;
 use zepto_core::topology::{Change, What};
-use zepto_core::view::{Destination, shard_of};
+use zepto_core::view::Destination;
 use zepto_core::{Incarnation, NodeId, PartitionId};
 
 /// Time for the log to decide.
@@ -239,11 +239,7 @@ impl<T: Wire, L: ControlLog + Clone> Replication<T, L> {
     /// Freezes what is owned of these, and says of which everything is confirmed.
     async fn freeze(&self, partitions: Vec<PartitionId>) -> BTreeSet<PartitionId> {
         let mut frozen = BTreeSet::new();
-        for (shard, port) in self.shards.iter().enumerate() {
-            let mine = partitions.iter().copied();
-            let mine: Vec<PartitionId> = mine
-                .filter(|p| usize::from(shard_of(*p, self.shards.len() as u16)) == shard)
-                .collect();
+        for (port, mine) in self.shards.iter().zip(by_shard(partitions, self.shards.len())) {
             if mine.is_empty() {
                 continue;
             }

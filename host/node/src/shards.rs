@@ -16,7 +16,7 @@ use zepto_client::message::ShardCounters;
 use zepto_core::env::Env;
 use zepto_core::limits::SHARD_COMMANDS_MAX;
 use zepto_core::time::Nanos;
-use zepto_core::view::View;
+use zepto_core::view::{View, shard_of};
 use zepto_core::{Incarnation, NodeId, PartitionId};
 use zepto_store::{Retention, Store, StoreConfig, StoreReader};
 use zepto_transport::{Bell, Shm, Transport};
@@ -104,6 +104,18 @@ impl<T: Transport> ShardPort<T> {
         }
         sent
     }
+}
+
+/// Partitions by the shard that has them, of a node with so many.
+pub fn by_shard(
+    partitions: impl IntoIterator<Item = PartitionId>,
+    shards: usize,
+) -> Vec<Vec<PartitionId>> {
+    let mut sorted = vec![Vec::new(); shards];
+    for partition in partitions {
+        sorted[usize::from(shard_of(partition, shards as u16))].push(partition);
+    }
+    sorted
 }
 
 /// A round of work of one shard; returns how much it did. For one thread at a time.

@@ -1,7 +1,7 @@
 //! An owner's side: it answers from its shards' readers what it owns at the epochs that the asker
 //! knows.
 
-use crate::shards::ShardPort;
+use crate::shards::{ShardPort, by_shard};
 use core::num::NonZeroU64;
 use core::time::Duration;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl<T: Transport> Owner<T> {
         let owned: Vec<PartitionId> = view.placement().owned_by(self.me).collect();
         self.confirm(&view, &owned)?;
         let mut rows = Vec::new();
-        for (port, owned) in self.shards.iter().zip(self.by_shard(&owned)) {
+        for (port, owned) in self.shards.iter().zip(by_shard(owned, self.shards.len())) {
             let held: Vec<_> = owned.into_iter().map(|id| (id, view.epoch(id))).collect();
             // The shards install a view between two batches: one may not have it yet, or may have
             // the next one already.
@@ -79,8 +79,8 @@ impl<T: Transport> Owner<T> {
             let assignment = view.placement().assignment(*partition);
             assignment.is_some_and(|a| a.replicas().chain(a.filling()).next().is_some())
         };
-        let replicated: Vec<_> = partitions.iter().copied().filter(replicated).collect();
-        for (port, mine) in self.shards.iter().zip(self.by_shard(&replicated)) {
+        let replicated = partitions.iter().copied().filter(replicated);
+        for (port, mine) in self.shards.iter().zip(by_shard(replicated, self.shards.len())) {
             if !mine.is_empty() && !port.confirm(mine, CONFIRM_WITHIN) {
                 let text = "not all replicas confirm that this node is the owner";
                 return Err((Refusal::NotReady, text.into()));
@@ -89,21 +89,9 @@ impl<T: Transport> Owner<T> {
         Ok(())
     }
 
-    /// Partitions by the shard that has them.
-    fn by_shard(&self, partitions: &[PartitionId]) -> Vec<Vec<PartitionId>> {
-        let mut shards = vec![Vec::new(); self.shards.len()];
-        for partition in partitions {
-            shards[self.shard(*partition)].push(*partition);
-        }
-        shards
-    }
-
-    fn shard(&self, partition: PartitionId) -> usize {
-        usize::from(shard_of(partition, self.shards.len() as u16))
-    }
-
     fn reader(&self, partition: PartitionId) -> &StoreReader {
-        self.shards[self.shard(partition)].reader()
+        let shard = shard_of(partition, self.shards.len() as u16);
+        self.shards[usize::from(shard)].reader()
     }
 }
 
