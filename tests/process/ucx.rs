@@ -113,13 +113,8 @@ fn copies_go_by_the_way_that_ucx_was_given() {
             let numbers = line.split(|c: char| !c.is_ascii_digit());
             let numbers: Vec<u32> = numbers.filter_map(|number| number.parse().ok()).collect();
             let [mapped, carried] = numbers[..] else { panic!("two numbers: {status}") };
-            let is_as_said = match lanes {
-                "tcp" => mapped == 0 && carried > 0,
-                "shm" => mapped > 0,
-                // UCX chooses; when the machine does much else it takes the other way now and then.
-                _ => mapped + carried > 0,
-            };
-            assert!(is_as_said, "over {lanes}: {status}");
+            let (way, other) = if lanes == "tcp" { (carried, mapped) } else { (mapped, carried) };
+            assert!(way > 0 && other == 0, "over {lanes}: {status}");
         }
     }
 }

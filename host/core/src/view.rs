@@ -5,7 +5,7 @@
 //! nobody locks, retries or writes anything shared.
 
 use crate::hash::mix64;
-use crate::topology::{Member, MemberState, Placement};
+use crate::topology::{Member, Placement};
 use zepto_abi::{Epoch, NodeId, PartitionId};
 
 /// In place of a destination: the partition's owner does not take part, or there is none.
@@ -46,7 +46,7 @@ impl View {
         let mut first = Vec::with_capacity(placement.members.len());
         for member in &placement.members {
             first.push(destinations.len());
-            if takes_part(member) {
+            if member.takes_part() {
                 let shards = 0..member.shards;
                 destinations.extend(shards.map(|shard| Destination { node: member.id, shard }));
             }
@@ -54,7 +54,7 @@ impl View {
         let route = |(assignment, partition): (&crate::topology::Assignment, u32)| {
             let Some(position) = placement.position(assignment.copies[0]) else { return OFFLINE };
             let member = &placement.members[position];
-            if !takes_part(member) {
+            if !member.takes_part() {
                 return OFFLINE;
             }
             (first[position] + shard_of(PartitionId(partition), member.shards) as usize) as u16
@@ -132,10 +132,6 @@ impl View {
 pub const fn shard_of(partition: PartitionId, shards: u16) -> u16 {
     // Not the high bits: those pick the partition's place on the ring.
     (partition.0 & (shards as u32 - 1)) as u16
-}
-
-fn takes_part(member: &Member) -> bool {
-    matches!(member.state, MemberState::Active | MemberState::Leaving)
 }
 
 #[cfg(test)]

@@ -89,6 +89,11 @@ fn each_end_hears_that_the_other_was_let_go() {
 }
 
 #[test]
+fn memory_is_mapped_whoever_connects_first() {
+    alone("receiver_connects_first", "tcp,shm");
+}
+
+#[test]
 fn writers_that_are_killed_harm_nobody() {
     for lanes in ["tcp", "tcp,shm"] {
         alone("writers_are_killed", lanes);
@@ -236,6 +241,33 @@ mod alone {
         let (rx, _credit) = Receiver::accept(&there, ticket, spec(64)).expect("a receiver");
         drop(offer);
         until("the receiver hears of it", || progress() < usize::MAX && rx.is_left());
+    }
+
+    /// UCX gives the sender the endpoint that it has made itself for who connected to it.
+    #[test]
+    #[ignore = "needs a process of its own"]
+    fn receiver_connects_first() {
+        let here = ucx();
+        let meet = |_| {
+            let there = ucx();
+            let progress = || here.progress() + there.progress();
+            let (offer, ticket) = Sender::offer(&here, spec(64)).expect("an offer");
+            let (mut rx, credit) = Receiver::accept(&there, ticket, spec(64)).expect("a receiver");
+            (0..20_000).for_each(|_| _ = progress());
+            let mut tx = offer.complete(&here, credit).expect("a sender");
+            until("both ends are open", || {
+                progress();
+                let (sender, receiver) = (tx.open(), rx.open());
+                sender.expect("our credit") && receiver.expect("our slots")
+            });
+            assert_eq!((here.ways(), there.ways()), ((1, 0), (1, 0)));
+            drop((tx, rx));
+            (0..100).for_each(|_| _ = progress());
+        };
+        (0..20).for_each(meet);
+        let before = footprint();
+        (0..100).for_each(meet);
+        assert_same(before);
     }
 
     #[test]

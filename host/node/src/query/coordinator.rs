@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use zepto_client::message::{Answer, AnswerBody, Ask, Leg, Missing, Part, Query};
 use zepto_client::{ClientError, ask_leg};
 use zepto_control::ControlLog;
-use zepto_core::topology::{Member, MemberState};
+use zepto_core::topology::Member;
 use zepto_core::view::{OFFLINE, View};
 use zepto_core::{NodeId, PartitionId, Refusal};
 use zepto_rpc::{Failure, Peers};
@@ -169,14 +169,15 @@ impl<L: ControlLog> Coordinator<L> {
                 Ok(part) => return Ok((asked.of, part)),
                 Err(failure) => failure,
             };
-            if !differs(&failure) {
+            let differs = differs(&failure);
+            if !differs {
                 // Its reason may be in the log already: the owner left, or was replaced.
                 let left = until.saturating_duration_since(Instant::now()).min(CAUGHT_UP_WITHIN);
                 let caught_up = self.log.read_barrier(left).await;
                 tracing::debug!(node = asked.name, ?failure, ?caught_up, "a leg failed");
             }
             let is_same = |due: Due| (due.owner, due.of) == (asked.owner, asked.of);
-            let lasts = !differs(&failure) && due(&self.log.state().view()).is_ok_and(is_same);
+            let lasts = !differs && due(&self.log.state().view()).is_ok_and(is_same);
             if lasts || Instant::now() + RETRY_AFTER >= until {
                 let why = match &failure {
                     Failure::Refused(_, text) | Failure::Unknown(text) => text.clone(),
@@ -242,7 +243,7 @@ fn owner_of(view: &View, partition: PartitionId) -> Result<&Member, Missing> {
 
 fn taking_part(view: &View, owner: Option<NodeId>) -> Result<&Member, Missing> {
     let owner = owner.ok_or_else(nobody)?;
-    let takes_part = |m: &&Member| matches!(m.state, MemberState::Active | MemberState::Leaving);
+    let takes_part = |member: &&Member| member.takes_part();
     view.placement().member(owner).filter(takes_part).ok_or_else(|| offline(view, owner))
 }
 

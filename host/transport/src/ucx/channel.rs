@@ -133,6 +133,7 @@ impl Channel {
     /// Opens the way to the region that a ticket names.
     pub fn open(
         context: &'static Context,
+        worker: sys::WorkerHandle,
         peer: Arc<Peer>,
         ticket: &Ticket,
         staging: Staging,
@@ -152,23 +153,39 @@ impl Channel {
             is_closing: false,
         };
         if let Some(segment) = ticket.segment.filter(|_| context.is_here(ticket.place)) {
-            channel.map(ticket, segment)?;
+            channel.map(worker, ticket, segment)?;
         }
         Ok(channel)
     }
 
-    /// Maps the peer's memory, if its lanes are such.
-    fn map(&mut self, ticket: &Ticket, segment: i32) -> Result<(), TransportError> {
-        let functions = &self.context.ucp.functions;
+    /// Maps the peer's memory, if UCX can.
+    fn map(
+        &mut self,
+        worker: sys::WorkerHandle,
+        ticket: &Ticket,
+        segment: i32,
+    ) -> Result<(), TransportError> {
         let _pin = Pin::hold(segment).ok_or(TransportError::PeerGone)?;
-        let (endpoint, key) = (self.peer.endpoint, ticket.key.as_ptr().cast());
-        let unpack = functions.ucp_ep_rkey_unpack;
+        self.unpack(self.peer.endpoint, ticket);
+        if self.direct.is_none() {
+            let peer = Arc::clone(&self.peer);
+            if let Ok(whole) = peer.whole(self.context, worker, &ticket.worker) {
+                self.unpack(whole.endpoint, ticket);
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps memory that is held, if it can be reached through the endpoint.
+    fn unpack(&mut self, endpoint: sys::Endpoint, ticket: &Ticket) {
+        self.unmap();
+        let functions = &self.context.ucp.functions;
+        let (unpack, key) = (functions.ucp_ep_rkey_unpack, ticket.key.as_ptr().cast());
         // SAFETY: the endpoint lives, the key is as its owner has packed it (the ticket's checksum
         // holds, and whoever may open lanes forges none), and its segment is held.
-        let status = unsafe { unpack(endpoint, key, &raw mut self.key) };
-        if status != OK {
+        if unsafe { unpack(endpoint, key, &raw mut self.key) } != OK {
             self.key = null_mut();
-            return Ok(());
+            return;
         }
         let mut lines = null_mut();
         let find = functions.ucp_rkey_ptr;
@@ -176,7 +193,6 @@ impl Channel {
         let is_mapped = unsafe { find(self.key, ticket.memory, &raw mut lines) } == OK;
         let lines = NonNull::new(lines.cast::<SharedLine>());
         self.direct = lines.filter(|lines| is_mapped && lines.is_aligned());
-        Ok(())
     }
 
     /// Lets something go out as soon as it can.
@@ -272,6 +288,10 @@ impl Channel {
     /// Ends it. What a message under way is made from stays as long as the channel.
     pub fn end(&mut self) {
         self.let_go();
+        self.unmap();
+    }
+
+    fn unmap(&mut self) {
         self.direct = None;
         let key = core::mem::replace(&mut self.key, null_mut());
         if !key.is_null() {

@@ -157,7 +157,8 @@ impl Worker {
         }
         let handle = inner.handle;
         let peer = inner.peers.get(self.context, handle, &ticket.worker)?;
-        let channel = Channel::open(self.context, Arc::clone(&peer), ticket, staging)?;
+        let open = Channel::open;
+        let channel = open(self.context, handle, Arc::clone(&peer), ticket, staging)?;
         let direct = channel.direct;
         let index = inner.channels.add(channel);
         Ok(Outgoing { worker: Arc::clone(self), index, direct, peer: Some(peer) })

@@ -195,8 +195,12 @@ impl<T: Transport> Followers<T> {
 
     /// What a copy that is being filled needs when it cannot go on as it is.
     fn need_of_filling(&self, partition: PartitionId, node: NodeId, held: Epoch) -> Need {
-        let said = self.full.get(&(partition, node)) == Some(&held);
-        if said { Need::Mend } else { Need::Fill }
+        if self.is_said_full(partition, node, held) { Need::Mend } else { Need::Fill }
+    }
+
+    /// Whether the log was asked to count this copy among those in sync.
+    fn is_said_full(&self, partition: PartitionId, node: NodeId, epoch: Epoch) -> bool {
+        self.full.get(&(partition, node)) == Some(&epoch)
     }
 
     /// Whether others have to look at [`Self::missing`] and [`Self::changes`] again.
@@ -242,18 +246,17 @@ impl<T: Transport> Followers<T> {
         slot.end_in_sync();
         let epoch = view.epoch(partition);
         // Who was said to be full may be in sync by now: then nothing may settle that it lacks.
-        let is_said = |full: &BTreeMap<_, _>, node| {
-            full.get(&(partition, node)) == Some(&epoch)
-                && !Defect::SaidFullHoldsNothingUp.planted()
+        let binds = |this: &Self, node| {
+            this.is_said_full(partition, node, epoch) && !Defect::SaidFullHoldsNothingUp.planted()
         };
         let mut filling = targets.filling;
-        filling.sort_by_key(|(to, _)| !is_said(&self.full, to.node));
+        filling.sort_by_key(|(to, _)| !binds(self, to.node));
         for (to, _) in filling {
-            let said = is_said(&self.full, to.node);
+            let binds = binds(self, to.node);
             let behind = self.behind.contains_key(&(partition, to.node));
             let place = self.lanes.iter().position(|lane| lane.to == to);
             let Some(place) = place.filter(|_| !behind) else {
-                slot.whole &= !said;
+                slot.whole &= !binds;
                 continue;
             };
             let need = self.need_of_filling(partition, to.node, epoch);
@@ -265,10 +268,10 @@ impl<T: Transport> Followers<T> {
                 copies += usize::from(filler.counts(partition));
                 slot.add(place);
             }
-            if said {
+            if binds {
                 slot.end_binding();
             }
-            slot.whole &= !said || filler.counts(partition);
+            slot.whole &= !binds || filler.counts(partition);
         }
         slot.enough = slot.whole && copies >= self.copies;
         debug_assert!(ledger.epoch(partition) == view.epoch(partition), "one view at a time");
