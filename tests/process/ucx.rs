@@ -80,6 +80,18 @@ fn keep_copies(nodes: [&Host; 2], through: &Host) {
     }
 }
 
+/// How many ends of lanes go by mapped memory and by message.
+#[track_caller]
+fn ends_of_lanes(node: &Host) -> [u32; 2] {
+    let asked = Process::spawn(zepto_host(["status", "--at", &node.address]));
+    let status = asked.wait(SOON).code(0).stdout;
+    let (_, line) = status.split_once("ends of lanes: ").expect("its ends");
+    let line = line.lines().next().unwrap_or_default();
+    let numbers = line.split(|c: char| !c.is_ascii_digit());
+    let numbers: Vec<u32> = numbers.filter_map(|number| number.parse().ok()).collect();
+    numbers.try_into().unwrap_or_else(|_| panic!("two numbers: {status}"))
+}
+
 /// Nodes change over one after the other, so for a while both kinds have to get on.
 #[test]
 fn nodes_over_ucx_and_over_shared_memory_keep_each_others_copies() {
@@ -106,16 +118,23 @@ fn copies_go_by_the_way_that_ucx_was_given() {
         for node in [&a, &b] {
             let said = node.process.stderr();
             assert!(!said.contains("it goes over RPC"), "over {lanes}: {said}");
-            let asked = Process::spawn(zepto_host(["status", "--at", &node.address]));
-            let status = asked.wait(SOON).code(0).stdout;
-            let (_, line) = status.split_once("ends of lanes: ").expect("its ends");
-            let line = line.lines().next().unwrap_or_default();
-            let numbers = line.split(|c: char| !c.is_ascii_digit());
-            let numbers: Vec<u32> = numbers.filter_map(|number| number.parse().ok()).collect();
-            let [mapped, carried] = numbers[..] else { panic!("two numbers: {status}") };
+            let [mapped, carried] = ends_of_lanes(node);
             let (way, other) = if lanes == "tcp" { (carried, mapped) } else { (mapped, carried) };
-            assert!(way > 0 && other == 0, "over {lanes}: {status}");
+            assert!(way > 0 && other == 0, "over {lanes}: {mapped} mapped, {carried} by message");
         }
+    }
+}
+
+#[test]
+fn memory_is_mapped_only_where_both_ends_may() {
+    let _watchdog = Watchdog::new(LONG);
+    let directory = tempfile::tempdir().expect("a directory");
+    let a = start("a", "tcp", directory.path(), &[]);
+    let b = start("b", "tcp,shm", directory.path(), &[&a.address]);
+    keep_copies([&a, &b], &b);
+    for node in [&a, &b] {
+        let [mapped, carried] = ends_of_lanes(node);
+        assert!(mapped == 0 && carried > 0, "{mapped} mapped, {carried} by message");
     }
 }
 

@@ -13,9 +13,9 @@ use crate::Target;
 pub const TARGET: Target =
     Target { name: "ucx_ticket", run, seeds, bytes_fixed: 64 << 10, bytes_per_byte: 32 };
 
-/// Words before the address, and the places of magic, checksum, and lengths among them.
-const WORDS: usize = 10;
-const LENGTHS: [usize; 2] = [8, 9];
+/// Words before the address, and the place of its length among them.
+const WORDS: usize = 8;
+const LENGTH: usize = 7;
 
 /// Any bytes as a ticket.
 pub fn run(input: &[u8]) {
@@ -39,26 +39,17 @@ fn made_right(input: &[u8]) -> Option<Vec<u8>> {
         let bytes = input.get(index * 8..index * 8 + 8)?;
         usize::try_from(u64::from_le_bytes(bytes.try_into().ok()?)).ok()
     };
-    let [worker, key] = LENGTHS;
-    let end = (WORDS * 8).checked_add(word(worker)?)?.checked_add(word(key)?)?;
+    let end = (WORDS * 8).checked_add(word(LENGTH)?)?;
     let sum = digest(input.get(16..end)?);
     let mut right = input.to_vec();
-    right.get_mut(..8)?.copy_from_slice(b"zeptUCX1");
+    right.get_mut(..8)?.copy_from_slice(b"zeptUCX2");
     right.get_mut(8..16)?.copy_from_slice(&sum.to_le_bytes());
     Some(right)
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let writer = Ticket {
-        number: 1,
-        place: [2, 3],
-        memory: 0,
-        lines: 68,
-        segment: None,
-        worker: vec![7; 100],
-        key: Vec::new(),
-    };
-    let (memory, segment) = (0x7f00_0000_0000, Some(6));
-    let reader = Ticket { memory, segment, key: vec![8; 30], ..writer.clone() };
+    let worker = vec![7; 100];
+    let writer = Ticket { number: 1, place: [2, 3], lines: 68, segment: None, worker };
+    let reader = Ticket { segment: Some(6), ..writer.clone() };
     [writer, reader].iter().filter_map(|ticket| ticket.encode().ok()).collect()
 }

@@ -4,8 +4,9 @@
 //! meanwhile waits here, and goes out in fewer and larger messages.
 
 use super::arrivals::{Head, Word};
-use super::context::{Context, Pin};
+use super::context::Context;
 use super::peers::Peer;
+use super::segment::Segment;
 use super::sys::{self, Begun, IN_PROGRESS, OK};
 use super::ticket::Ticket;
 use super::worker::HANDLER;
@@ -13,7 +14,7 @@ use crate::lines::SharedLine;
 use crate::transport::{Line, TransportError};
 use core::ffi::c_void;
 use core::ops::Range;
-use core::ptr::{NonNull, null, null_mut};
+use core::ptr::{NonNull, null};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use zepto_core::limits::{UCX_MESSAGE_LINES_MAX, UCX_QUEUE_MAX};
@@ -115,10 +116,8 @@ pub struct Channel {
     number: u64,
     /// Number of the next message of lines.
     sequence: u64,
-    /// Of memory that is mapped here.
-    key: sys::RemoteKey,
-    /// Where it is mapped.
-    pub direct: Option<NonNull<SharedLine>>,
+    /// The region's memory, where it is mapped here.
+    mapped: Option<Segment>,
     staging: Staging,
     queue: Queue,
     under_way: Option<*mut c_void>,
@@ -133,66 +132,31 @@ impl Channel {
     /// Opens the way to the region that a ticket names.
     pub fn open(
         context: &'static Context,
-        worker: sys::WorkerHandle,
         peer: Arc<Peer>,
         ticket: &Ticket,
         staging: Staging,
     ) -> Result<Self, TransportError> {
-        let mut channel = Self {
+        let number = ticket.number;
+        let segment = ticket.segment.filter(|_| context.is_here(ticket.place));
+        let mapped = segment.map(|it| Segment::attach(it, ticket.lines, number)).transpose()?;
+        Ok(Self {
             context,
             peer,
-            number: ticket.number,
+            number,
             sequence: 0,
-            key: null_mut(),
-            direct: None,
+            mapped,
             staging,
             queue: Queue::default(),
             under_way: None,
             head: Box::new([0; 8]),
             reply: Vec::new(),
             is_closing: false,
-        };
-        if let Some(segment) = ticket.segment.filter(|_| context.is_here(ticket.place)) {
-            channel.map(worker, ticket, segment)?;
-        }
-        Ok(channel)
+        })
     }
 
-    /// Maps the peer's memory, if UCX can.
-    fn map(
-        &mut self,
-        worker: sys::WorkerHandle,
-        ticket: &Ticket,
-        segment: i32,
-    ) -> Result<(), TransportError> {
-        let _pin = Pin::hold(segment).ok_or(TransportError::PeerGone)?;
-        self.unpack(self.peer.endpoint, ticket);
-        if self.direct.is_none() {
-            let peer = Arc::clone(&self.peer);
-            if let Ok(whole) = peer.whole(self.context, worker, &ticket.worker) {
-                self.unpack(whole.endpoint, ticket);
-            }
-        }
-        Ok(())
-    }
-
-    /// Maps memory that is held, if it can be reached through the endpoint.
-    fn unpack(&mut self, endpoint: sys::Endpoint, ticket: &Ticket) {
-        self.unmap();
-        let functions = &self.context.ucp.functions;
-        let (unpack, key) = (functions.ucp_ep_rkey_unpack, ticket.key.as_ptr().cast());
-        // SAFETY: the endpoint lives, the key is as its owner has packed it (the ticket's checksum
-        // holds, and whoever may open lanes forges none), and its segment is held.
-        if unsafe { unpack(endpoint, key, &raw mut self.key) } != OK {
-            self.key = null_mut();
-            return;
-        }
-        let mut lines = null_mut();
-        let find = functions.ucp_rkey_ptr;
-        // SAFETY: the key was unpacked, and is of this memory.
-        let is_mapped = unsafe { find(self.key, ticket.memory, &raw mut lines) } == OK;
-        let lines = NonNull::new(lines.cast::<SharedLine>());
-        self.direct = lines.filter(|lines| is_mapped && lines.is_aligned());
+    /// Where the peer's memory is mapped here.
+    pub fn direct(&self) -> Option<NonNull<SharedLine>> {
+        self.mapped.as_ref().map(Segment::lines)
     }
 
     /// Lets something go out as soon as it can.
@@ -210,7 +174,7 @@ impl Channel {
 
     /// Whether UCX carries nothing of it but what says that it is there. Never changes.
     pub fn is_mapped_or_told(&self) -> bool {
-        self.direct.is_some() || self.staging.is_empty()
+        self.mapped.is_some() || self.staging.is_empty()
     }
 
     /// Whether nothing is under way or waits.
@@ -288,16 +252,7 @@ impl Channel {
     /// Ends it. What a message under way is made from stays as long as the channel.
     pub fn end(&mut self) {
         self.let_go();
-        self.unmap();
-    }
-
-    fn unmap(&mut self) {
-        self.direct = None;
-        let key = core::mem::replace(&mut self.key, null_mut());
-        if !key.is_null() {
-            // SAFETY: it was unpacked, and nothing uses it or the mapping any more.
-            unsafe { (self.context.ucp.functions.ucp_rkey_destroy)(key) };
-        }
+        self.mapped = None;
     }
 }
 

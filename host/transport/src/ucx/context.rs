@@ -1,15 +1,15 @@
 //! The one context of a process, and memory that peers write.
 
-use super::gate;
 use super::library::{LIBRARY, Ucp, UcxError};
-use super::sys::{self, FEATURE_MESSAGES, FEATURE_RMA, MAP_ALLOCATE, OK};
+use super::sys::{self, FEATURE_MESSAGES, MAP_ALLOCATE, OK};
+use super::{gate, segment};
 use crate::lines::SharedLine;
 use crate::transport::TransportError;
 use core::fmt;
 use core::ptr::{NonNull, null, null_mut};
 use std::ffi::CString;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// libucp with its context. It lives as long as the process: what other processes were given of it
 /// cannot be called back.
@@ -20,8 +20,8 @@ pub struct Context {
     pub options: UcxOptions,
     /// The process that opened it.
     process: u32,
-    /// What is equal for two processes that can share memory.
-    pub place: Place,
+    /// See [`Self::place`].
+    place: OnceLock<Place>,
 }
 
 // SAFETY: the context is made to be used by several threads (`workers_shared`).
@@ -31,6 +31,7 @@ unsafe impl Sync for Context {}
 
 /// A kernel, and a user in a namespace of shared memory there.
 pub type Place = [u64; 2];
+const NOWHERE: Place = [0; 2];
 
 /// What UCX is told beside its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,8 @@ impl Context {
             None => {
                 let context: &'static Self = Box::leak(Box::new(Self::open(options)?));
                 *opened = Some(context);
+                // Found out now, not in the midst of opening a lane.
+                context.place();
                 Ok(context)
             }
         }
@@ -89,7 +92,7 @@ impl Context {
         let config = configure(&ucp, options)?;
         let params = sys::ContextParams {
             field_mask: sys::PARAM_FEATURES | sys::PARAM_WORKERS_SHARED,
-            features: FEATURE_RMA | FEATURE_MESSAGES,
+            features: FEATURE_MESSAGES,
             workers_shared: 1,
             ..Default::default()
         };
@@ -103,12 +106,19 @@ impl Context {
             return Err(failed("ucp_init_version", status));
         }
         let (options, process) = (options.clone(), std::process::id());
-        Ok(Self { ucp, handle, options, process, place: place() })
+        Ok(Self { ucp, handle, options, process, place: OnceLock::new() })
+    }
+
+    /// What is equal for two processes that can share memory: zeroes, which equal nobody's, where
+    /// UCX may not.
+    pub fn place(&'static self) -> Place {
+        let can_share = || Memory::map(self, 1).is_ok_and(|memory| memory.segment.is_some());
+        *self.place.get_or_init(|| if can_share() { place() } else { NOWHERE })
     }
 
     /// Whether somebody there can share memory with this process.
-    pub fn is_here(&self, place: Place) -> bool {
-        place == self.place && place != [0; 2]
+    pub fn is_here(&'static self, place: Place) -> bool {
+        place == self.place() && place != NOWHERE
     }
 
     /// What a failed call says.
@@ -140,12 +150,12 @@ fn configure(ucp: &Ucp, options: &UcxOptions) -> Result<sys::Config, UcxError> {
     Ok(config)
 }
 
-/// Zeroes where it cannot be found out, which equals nobody's.
+/// Nowhere, where it cannot be found out.
 fn place() -> Place {
     let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let namespace = std::fs::read_link("/proc/self/ns/ipc").unwrap_or_default();
     if boot.is_empty() || namespace.as_os_str().is_empty() {
-        return [0; 2];
+        return NOWHERE;
     }
     let digest = zepto_core::hash::digest;
     let user = rustix::process::geteuid().as_raw();
@@ -159,9 +169,7 @@ pub struct Memory {
     handle: sys::MemoryHandle,
     lines: NonNull<SharedLine>,
     count: usize,
-    /// What a peer needs to reach it.
-    pub key: Vec<u8>,
-    /// Number of its System V segment, if it is one.
+    /// Number of its System V segment, if it is one, by which a peer attaches it.
     pub segment: Option<i32>,
 }
 
@@ -192,18 +200,11 @@ impl Memory {
             return Err(TransportError::NoMemory { bytes: length as u64, source });
         }
         // From here on it is unmapped when it is dropped.
-        let mut memory = Self {
-            context,
-            handle,
-            lines: NonNull::dangling(),
-            count: 0,
-            key: Vec::new(),
-            segment: None,
-        };
+        let mut memory =
+            Self { context, handle, lines: NonNull::dangling(), count: 0, segment: None };
         memory.find(length)?;
         memory.count = count;
-        memory.pack()?;
-        memory.segment = segment_at(memory.lines.addr().get())?;
+        memory.segment = segment::number_at(memory.lines.addr().get())?;
         Ok(memory)
     }
 
@@ -231,23 +232,6 @@ impl Memory {
         }
     }
 
-    fn pack(&mut self) -> Result<(), TransportError> {
-        let functions = &self.context.ucp.functions;
-        let (mut key, mut bytes) = (null_mut(), 0);
-        let pack = functions.ucp_rkey_pack;
-        // SAFETY: context and handle live.
-        let status =
-            unsafe { pack(self.context.handle, self.handle, &raw mut key, &raw mut bytes) };
-        if status != OK {
-            return Err(self.context.failed("ucp_rkey_pack", status));
-        }
-        // SAFETY: it has packed so many bytes there.
-        self.key = unsafe { core::slice::from_raw_parts(key.cast::<u8>(), bytes) }.to_vec();
-        // SAFETY: it was packed above, and was copied.
-        unsafe { (functions.ucp_rkey_buffer_release)(key) };
-        Ok(())
-    }
-
     /// The lines.
     #[inline(always)]
     pub fn lines(&self) -> &[SharedLine] {
@@ -264,76 +248,5 @@ impl Drop for Memory {
         let status =
             unsafe { (self.context.ucp.functions.ucp_mem_unmap)(self.context.handle, self.handle) };
         debug_assert_eq!(status, OK, "memory that was mapped is unmapped");
-    }
-}
-
-/// Holds a System V segment of a peer on this machine while its key is unpacked. UCX 1.13 reads
-/// memory that was never written when a segment is gone by then, as it is when the peer was killed
-/// a moment before.
-pub struct Pin(*mut libc::c_void);
-
-impl Pin {
-    /// Nothing if it is gone.
-    pub fn hold(segment: i32) -> Option<Self> {
-        // SAFETY: it is attached wherever there is room, and nothing is read of it.
-        let at = unsafe { libc::shmat(segment, null(), libc::SHM_RDONLY) };
-        (at.addr() != usize::MAX).then_some(Self(at))
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        // SAFETY: it was attached there.
-        unsafe { libc::shmdt(self.0) };
-    }
-}
-
-/// The System V segment that is mapped at an address: none where it is private memory.
-fn segment_at(address: usize) -> Result<Option<i32>, TransportError> {
-    let maps = std::fs::read_to_string("/proc/self/maps");
-    let maps =
-        maps.map_err(|source| TransportError::Os { call: "read /proc/self/maps", source })?;
-    let line = maps.lines().find(|line| range_of(line).is_some_and(|r| r.contains(&address)));
-    let fields: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
-    match fields.as_slice() {
-        [_, _, _, _, inode, path, ..] if path.starts_with("/SYSV") => Ok(inode.parse().ok()),
-        // Shared memory that is no segment, whose owner cannot be held alive.
-        [_, access, ..] if access.ends_with('s') => {
-            let reason = "posix shared memory alone is not safe to share: let UCX_TLS have sysv, \
-                          as shm does"
-                .to_owned();
-            Err(TransportError::Ucx { call: "ucp_mem_map", reason })
-        }
-        _ => Ok(None),
-    }
-}
-
-fn range_of(line: &str) -> Option<core::ops::Range<usize>> {
-    let (from, to) = line.split_whitespace().next()?.split_once('-')?;
-    Some(usize::from_str_radix(from, 16).ok()?..usize::from_str_radix(to, 16).ok()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn private_memory_is_no_segment() {
-        let byte = Box::new(0_u8);
-        assert_eq!(segment_at(core::ptr::from_ref(&*byte).addr()).unwrap(), None);
-        assert_eq!(segment_at(0).unwrap(), None);
-    }
-
-    #[test]
-    fn a_segment_is_known_by_its_number_and_can_be_held_until_it_is_gone() {
-        // SAFETY: plain system calls; the segment is removed below.
-        let id = unsafe { libc::shmget(libc::IPC_PRIVATE, 4096, libc::IPC_CREAT | 0o600) };
-        let pin = Pin::hold(id).expect("it is there");
-        assert_eq!(segment_at(pin.0.addr()).unwrap(), Some(id));
-        // SAFETY: as above.
-        assert_eq!(unsafe { libc::shmctl(id, libc::IPC_RMID, null_mut()) }, 0);
-        assert!(Pin::hold(id).is_some(), "as long as somebody has it");
-        drop(pin);
-        assert!(Pin::hold(id).is_none());
     }
 }

@@ -3,10 +3,10 @@
 //! A region is local memory that lines are staged in, and a *channel* to its reader, whose memory
 //! mirrors it. The reader allocates that, so the writer learns of it from the reader's *reply*: the
 //! writer's ticket says how to send it one. Until it is there, what is written waits in the region.
-//! Where UCX can map the reader's memory here (`ucp_rkey_ptr`) lines are copied and words stored
-//! there, as in [`crate::shm`]. Everywhere else they go by message (`ucp_am_send_nbx`), which the
-//! reader's worker checks and puts where it belongs; see `arrivals` for why not by
-//! `ucp_put_nbx`.
+//! Where the reader is on this machine and UCX may share memory at both ends (System V segments, see
+//! `segment`) lines are copied and words stored there, as in [`crate::shm`]. Everywhere else they go
+//! by message (`ucp_am_send_nbx`), which the reader's worker checks and puts where it belongs; see
+//! `arrivals` for why not by `ucp_put_nbx`.
 //!
 //! What happens when...
 //! * *UCX is not installed*: [`Ucx::open`] says what to install. Nothing of it is linked.
@@ -30,6 +30,7 @@ mod gate;
 mod inbox;
 mod library;
 mod peers;
+mod segment;
 mod sys;
 mod ticket;
 mod worker;
@@ -61,6 +62,8 @@ use worker::{Outgoing, Worker};
 const LIVE: usize = 0;
 /// Word of that line: its writer is done.
 const BYE: usize = 1;
+/// Word of that line: the region's number, in memory that others may map.
+const NUMBER: usize = 2;
 
 /// The transport over UCX: one worker. Clones share it; each thread that sends has its own. Any
 /// thread may use it.
@@ -196,6 +199,7 @@ impl Transport for Ucx {
         let writer = Ticket { segment: None, ..ticket };
         let reply = worker.open_channel(&writer, channel::staging(0))?;
         let number = worker.arrivals.expect_lines(&memory, &is_broken)?;
+        memory[lines].store(NUMBER, number);
         let is_live = Cell::new(false);
         let count = lines;
         let remote = UcxRemote { worker, lines: memory, count, number, is_live, is_broken, reply };
@@ -247,16 +251,13 @@ impl Ucx {
     ) -> Result<Vec<u8>, TransportError> {
         let mut ticket = Ticket {
             number,
-            place: self.worker.context.place,
-            memory: 0,
+            place: self.worker.context.place(),
             lines: lines as u64,
             segment: None,
             worker: self.worker.address.clone(),
-            key: Vec::new(),
         };
         if let Some(Lines::Mapped(memory)) = memory {
-            ticket.memory = memory.lines().as_ptr().addr() as u64;
-            (ticket.segment, ticket.key) = (memory.segment, memory.key.clone());
+            ticket.segment = memory.segment;
         }
         ticket.encode()
     }

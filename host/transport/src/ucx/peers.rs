@@ -10,10 +10,6 @@
 //! An endpoint that is closed leaves something behind until its worker ends (UCX 1.13): over TCP a
 //! descriptor at both ends, over shared memory mappings. So those without a lane are kept for the
 //! next one, up to a limit.
-//!
-//! Whoever connects to a peer that has connected here before gets the endpoint that UCX has made for
-//! that one. It knows no more of the peer's address than the other needed for messages, so memory
-//! may have to be mapped through a second one: see [`Peer::whole`].
 
 use super::context::Context;
 use super::sys::{self, Begun, IN_PROGRESS, OK, Status};
@@ -21,8 +17,8 @@ use crate::transport::TransportError;
 use core::ffi::c_void;
 use core::ptr::null_mut;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use zepto_core::limits::UCX_IDLE_PEERS_MAX;
 
 /// Another worker, as long as somebody talks to it.
@@ -30,29 +26,13 @@ pub struct Peer {
     pub endpoint: sys::Endpoint,
     /// Nothing arrives there any more. The endpoint's handler sets it, too.
     failed: Arc<AtomicBool>,
-    kind: Kind,
+    /// How it is closed: at once, where the endpoint knows what becomes of its peer.
+    close: sys::RequestParams,
     /// Names of the transports of its lanes.
     pub lanes: Vec<String>,
-    /// Itself once more, if that was needed.
-    whole: OnceLock<Arc<Self>>,
 }
 
 impl Peer {
-    /// A second endpoint, which knows the peer's whole address. Nothing is sent there, and what
-    /// becomes of it does not matter.
-    pub fn whole(
-        &self,
-        context: &Context,
-        worker: sys::WorkerHandle,
-        address: &[u8],
-    ) -> Result<&Arc<Self>, Status> {
-        if let Some(whole) = self.whole.get() {
-            return Ok(whole);
-        }
-        let whole = create(context, worker, address, self.kind)?;
-        Ok(self.whole.get_or_init(|| Arc::new(whole)))
-    }
-
     /// Whether nothing arrives there any more.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
@@ -136,14 +116,9 @@ impl Peers {
     }
 
     fn close(&mut self, context: &Context, peer: Arc<Peer>) {
-        if let Some(whole) = peer.whole.get() {
-            self.close(context, Arc::clone(whole));
-        }
         let close = context.ucp.functions.ucp_ep_close_nbx;
-        let flags = peer.kind.close_flags();
-        let params = sys::RequestParams { mask: sys::REQUEST_FLAGS, flags, ..Default::default() };
         // SAFETY: the endpoint is not used any more, and no key of its is left.
-        match Begun::of(unsafe { close(peer.endpoint, &raw const params) }) {
+        match Begun::of(unsafe { close(peer.endpoint, &raw const peer.close) }) {
             Begun::Done => {}
             Begun::Request(request) => self.closing.push((request, peer)),
             // Whether the endpoint is still there, and may speak up, nobody knows: its flag stays.
@@ -215,14 +190,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// How its endpoints are closed: at once, where they know what becomes of their peers.
-    fn close_flags(self) -> u32 {
-        match self {
-            Self::Watching => sys::CLOSE_FORCE,
-            Self::Blind => 0,
-        }
-    }
-
     /// The kind that this worker can have, found out by connecting it to itself.
     pub fn find(
         context: &Context,
@@ -251,9 +218,11 @@ fn create(
     kind: Kind,
 ) -> Result<Peer, Status> {
     let failed = Arc::new(AtomicBool::new(false));
-    let (error_mode, handler) = match kind {
-        Kind::Watching => (sys::ERROR_MODE_PEER, sys::ENDPOINT_PARAM_ERROR_HANDLER),
-        Kind::Blind => (sys::ERROR_MODE_NONE, 0),
+    let (error_mode, handler, flags) = match kind {
+        Kind::Watching => {
+            (sys::ERROR_MODE_PEER, sys::ENDPOINT_PARAM_ERROR_HANDLER, sys::CLOSE_FORCE)
+        }
+        Kind::Blind => (sys::ERROR_MODE_NONE, 0, 0),
     };
     let params = sys::EndpointParams {
         field_mask: sys::ENDPOINT_PARAM_ADDRESS | sys::ENDPOINT_PARAM_ERROR_MODE | handler,
@@ -263,15 +232,13 @@ fn create(
         error_argument: Arc::as_ptr(&failed).cast_mut().cast(),
         room: Default::default(),
     };
+    let close = sys::RequestParams { mask: sys::REQUEST_FLAGS, flags, ..Default::default() };
     let mut endpoint = null_mut();
     let create = context.ucp.functions.ucp_ep_create;
     // SAFETY: the worker lives; the address is as a worker gave it (its ticket's checksum holds,
     // and whoever may open lanes forges none); the flag lives until the endpoint is closed.
     match unsafe { create(worker, &raw const params, &raw mut endpoint) } {
-        OK => {
-            let (lanes, whole) = (lanes_of(context, endpoint), OnceLock::new());
-            Ok(Peer { endpoint, failed, kind, lanes, whole })
-        }
+        OK => Ok(Peer { endpoint, failed, close, lanes: lanes_of(context, endpoint) }),
         status => Err(status),
     }
 }

@@ -24,14 +24,13 @@ macro_rules! handles {
     )*};
 }
 
-handles!(Config ContextHandle WorkerHandle Address Endpoint MemoryHandle RemoteKey);
+handles!(Config ContextHandle WorkerHandle Address Endpoint MemoryHandle);
 
 /// Room for what later versions append.
 type Room = [u64; 32];
 
 pub const PARAM_FEATURES: u64 = 1;
 pub const PARAM_WORKERS_SHARED: u64 = 0x20;
-pub const FEATURE_RMA: u64 = 2;
 pub const FEATURE_MESSAGES: u64 = 0x40;
 
 /// `ucp_params_t`.
@@ -218,11 +217,6 @@ functions! {
     ucp_mem_map: fn(ContextHandle, *const MapParams, *mut MemoryHandle) -> Status;
     ucp_mem_unmap: fn(ContextHandle, MemoryHandle) -> Status;
     ucp_mem_query: fn(MemoryHandle, *mut MemoryAttributes) -> Status;
-    ucp_rkey_pack: fn(ContextHandle, MemoryHandle, *mut *mut c_void, *mut usize) -> Status;
-    ucp_rkey_buffer_release: fn(*mut c_void);
-    ucp_ep_rkey_unpack: fn(Endpoint, *const c_void, *mut RemoteKey) -> Status;
-    ucp_rkey_destroy: fn(RemoteKey);
-    ucp_rkey_ptr: fn(RemoteKey, u64, *mut *mut c_void) -> Status;
     ucp_am_send_nbx: fn(
         Endpoint, c_uint, *const c_void, usize, *const c_void, usize, *const RequestParams
     ) -> StatusPointer;

@@ -1,17 +1,17 @@
 //! What two ends tell each other: where a region is, and whose worker reaches it.
 //!
 //! A ticket goes over RPC, and its answer comes back by message. UCX believes every byte of an
-//! address or a key and may end the process over a bad one, so a ticket has a checksum. That finds
-//! what was damaged, not what was forged: whoever may open lanes is trusted that far.
+//! address and may end the process over a bad one, so a ticket has a checksum. That finds what was
+//! damaged, not what was forged: whoever may open lanes is trusted that far.
 
 use super::context::Place;
 use crate::transport::TransportError;
 use zepto_core::hash::digest;
 use zepto_core::limits::UCX_TICKET_BYTES_MAX;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"zeptUCX1");
-/// Words before the address: magic, checksum, number, place, memory, lines, segment, two lengths.
-const WORDS: usize = 10;
+const MAGIC: u64 = u64::from_le_bytes(*b"zeptUCX2");
+/// Words before the address: magic, checksum, number, place, lines, segment, length.
+const WORDS: usize = 8;
 /// Words that the checksum does not cover: magic and itself.
 const UNCHECKED: usize = 2;
 
@@ -22,30 +22,26 @@ pub struct Ticket {
     pub number: u64,
     /// Where that is.
     pub place: Place,
-    /// Its memory's address there.
-    pub memory: u64,
     /// Lines of the region.
     pub lines: u64,
     /// Its System V segment, if it is one.
     pub segment: Option<i32>,
     /// The worker that serves it.
     pub worker: Vec<u8>,
-    /// Its key.
-    pub key: Vec<u8>,
 }
 
 impl Ticket {
     /// As bytes, at most [`UCX_TICKET_BYTES_MAX`].
     ///
     /// # Errors
-    /// When address and key are longer than that: there are too many devices.
+    /// When the address is longer than that: there are too many devices.
     pub fn encode(&self) -> Result<Vec<u8>, TransportError> {
         let segment = self.segment.map_or(u64::MAX, |segment| u64::from(segment.cast_unsigned()));
-        let lengths = [self.worker.len() as u64, self.key.len() as u64];
-        let head = [MAGIC, 0, self.number, self.place[0], self.place[1], self.memory, self.lines];
-        let words = head.into_iter().chain([segment]).chain(lengths);
-        let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
-        bytes.extend(self.worker.iter().chain(&self.key));
+        let (place, length) = (self.place, self.worker.len() as u64);
+        let head: [u64; WORDS] =
+            [MAGIC, 0, self.number, place[0], place[1], self.lines, segment, length];
+        let mut bytes: Vec<u8> = head.into_iter().flat_map(u64::to_le_bytes).collect();
+        bytes.extend(&self.worker);
         let sum = digest(&bytes[UNCHECKED * 8..]);
         bytes[8..16].copy_from_slice(&sum.to_le_bytes());
         if bytes.len() > UCX_TICKET_BYTES_MAX {
@@ -72,26 +68,22 @@ impl Ticket {
         if word(0)? != MAGIC {
             return None;
         }
-        let worker_end = (WORDS * 8).checked_add(usize::try_from(word(8)?).ok()?)?;
-        let end = worker_end.checked_add(usize::try_from(word(9)?).ok()?)?;
-        // UCX reads what an address or a key says of itself, without a look at how long it is.
-        let is_empty = worker_end == WORDS * 8 || (word(7)? != u64::MAX && end == worker_end);
+        let end = (WORDS * 8).checked_add(usize::try_from(word(7)?).ok()?)?;
         let covered = bytes.get(UNCHECKED * 8..end)?;
-        if is_empty || end > UCX_TICKET_BYTES_MAX || digest(covered) != word(1)? {
+        // UCX reads what an address says of itself, without a look at how long it is.
+        if end == WORDS * 8 || end > UCX_TICKET_BYTES_MAX || digest(covered) != word(1)? {
             return None;
         }
-        let segment = match word(7)? {
+        let segment = match word(6)? {
             u64::MAX => None,
             id => Some(u32::try_from(id).ok()?.cast_signed()),
         };
         Some(Self {
             number: word(2)?,
             place: [word(3)?, word(4)?],
-            memory: word(5)?,
-            lines: word(6)?,
+            lines: word(5)?,
             segment,
-            worker: bytes.get(WORDS * 8..worker_end)?.to_vec(),
-            key: bytes.get(worker_end..end)?.to_vec(),
+            worker: bytes.get(WORDS * 8..end)?.to_vec(),
         })
     }
 }
@@ -101,15 +93,7 @@ mod tests {
     use super::*;
 
     fn ticket() -> Ticket {
-        Ticket {
-            number: 1,
-            place: [2, 3],
-            memory: 4,
-            lines: 5,
-            segment: Some(6),
-            worker: vec![7; 100],
-            key: vec![8; 30],
-        }
+        Ticket { number: 1, place: [2, 3], lines: 5, segment: Some(6), worker: vec![7; 100] }
     }
 
     #[test]
@@ -134,11 +118,9 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_without_an_address_or_its_segments_key_is_none() {
-        let decoded = |ticket: Ticket| Ticket::decode(&ticket.encode().unwrap());
-        assert!(decoded(Ticket { worker: Vec::new(), ..ticket() }).is_err());
-        assert!(decoded(Ticket { key: Vec::new(), ..ticket() }).is_err());
-        decoded(Ticket { key: Vec::new(), segment: None, ..ticket() }).unwrap();
+    fn a_ticket_without_an_address_is_none() {
+        let ticket = Ticket { worker: Vec::new(), ..ticket() };
+        assert!(Ticket::decode(&ticket.encode().unwrap()).is_err());
     }
 
     #[test]

@@ -157,9 +157,8 @@ impl Worker {
         }
         let handle = inner.handle;
         let peer = inner.peers.get(self.context, handle, &ticket.worker)?;
-        let open = Channel::open;
-        let channel = open(self.context, handle, Arc::clone(&peer), ticket, staging)?;
-        let direct = channel.direct;
+        let channel = Channel::open(self.context, Arc::clone(&peer), ticket, staging)?;
+        let direct = channel.direct();
         let index = inner.channels.add(channel);
         Ok(Outgoing { worker: Arc::clone(self), index, direct, peer: Some(peer) })
     }
@@ -168,7 +167,7 @@ impl Worker {
     pub fn ways(&self) -> (usize, usize) {
         let Some((inner, _pass)) = self.lock() else { return (0, 0) };
         let Channels { places, carried, .. } = &inner.channels;
-        let is_mapped = |channel: &&Channel| channel.direct.is_some();
+        let is_mapped = |channel: &&Channel| channel.direct().is_some();
         (places.iter().flatten().filter(is_mapped).count(), *carried)
     }
 
