@@ -3,10 +3,10 @@
 //! A region is local memory that lines are staged in, and a *channel* to its reader, whose memory
 //! mirrors it. The reader allocates that, so the writer learns of it from the reader's *reply*: the
 //! writer's ticket says how to send it one. Until it is there, what is written waits in the region.
-//! Where the reader is on this machine and UCX may share memory at both ends (System V segments, see
-//! `segment`) lines are copied and words stored there, as in [`crate::shm`]. Everywhere else they go
-//! by message (`ucp_am_send_nbx`), which the reader's worker checks and puts where it belongs; see
-//! `arrivals` for why not by `ucp_put_nbx`.
+//! Where the reader is on this machine and UCX may share memory at both ends (System V segments,
+//! see `segment`) lines are copied and words stored there, as in [`crate::shm`]. Everywhere else
+//! they go by message (`ucp_am_send_nbx`), which the reader's worker checks and puts where it
+//! belongs; see `arrivals` for why not by `ucp_put_nbx`.
 //!
 //! What happens when...
 //! * *UCX is not installed*: [`Ucx::open`] says what to install. Nothing of it is linked.
