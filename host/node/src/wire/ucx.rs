@@ -44,8 +44,8 @@ async fn opened(ends: &Ucx, offer: Offer<Ucx>, ticket: UcxTicket) -> Result<Send
     let until = Instant::now() + OPEN_WITHIN;
     loop {
         match sender.open() {
+            Ok(_) if sender.is_left() => return Err("its way broke".into()),
             Ok(true) => return Ok(sender),
-            Ok(false) if sender.is_left() => return Err("its way broke".into()),
             Ok(false) if Instant::now() > until => return Err("it was not heard of".into()),
             Ok(false) => tokio::time::sleep(LOOK_EVERY).await,
             Err(error) => return Err(error.to_string()),

@@ -256,6 +256,11 @@ impl Arrivals {
         self.lock().forget(number);
     }
 
+    /// A reply of no use: whoever sent it waits for lines that do not come.
+    pub fn turn_away(&self, reply: Vec<u8>) {
+        self.lock().turn_away(reply);
+    }
+
     /// Replies to regions that are gone.
     pub fn take_orphans(&self) -> Vec<Vec<u8>> {
         core::mem::take(&mut self.lock().orphans)

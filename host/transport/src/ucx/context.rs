@@ -10,6 +10,7 @@ use core::ptr::{NonNull, null, null_mut};
 use std::ffi::CString;
 use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use zepto_core::hash::digest;
 
 /// libucp with its context. It lives as long as the process: what other processes were given of it
 /// cannot be called back.
@@ -29,7 +30,7 @@ unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
 
-/// A kernel, and a user in a namespace of shared memory there.
+/// A kernel, and a user in a namespace of shared memory and one of users there.
 pub type Place = [u64; 2];
 const NOWHERE: Place = [0; 2];
 
@@ -153,14 +154,14 @@ fn configure(ucp: &Ucp, options: &UcxOptions) -> Result<sys::Config, UcxError> {
 /// Nowhere, where it cannot be found out.
 fn place() -> Place {
     let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let namespace = std::fs::read_link("/proc/self/ns/ipc").unwrap_or_default();
-    if boot.is_empty() || namespace.as_os_str().is_empty() {
+    let namespaces = ["/proc/self/ns/ipc", "/proc/self/ns/user"].map(std::fs::read_link);
+    let [Ok(memory), Ok(users)] = namespaces else { return NOWHERE };
+    if boot.is_empty() {
         return NOWHERE;
     }
-    let digest = zepto_core::hash::digest;
     let user = rustix::process::geteuid().as_raw();
-    let namespace = digest(namespace.as_os_str().as_encoded_bytes());
-    [digest(&boot), namespace ^ u64::from(user)]
+    let who = format!("{} {} {user}", memory.display(), users.display());
+    [digest(&boot), digest(who.as_bytes())]
 }
 
 /// Memory that one peer writes. It is UCX's own, so that a peer on this machine can map it.

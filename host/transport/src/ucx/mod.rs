@@ -300,8 +300,11 @@ impl UcxRegion {
                 store(&outgoing, count, LIVE, 1);
                 State::Open(outgoing)
             }
-            // It is gone, or cannot be reached from here.
-            Err(_) => State::Left,
+            // It is gone, or cannot be reached from here, and then waits in vain.
+            Err(_) => {
+                self.worker.arrivals.turn_away(reply);
+                State::Left
+            }
         };
     }
 

@@ -117,7 +117,7 @@ impl Peers {
 
     fn close(&mut self, context: &Context, peer: Arc<Peer>) {
         let close = context.ucp.functions.ucp_ep_close_nbx;
-        // SAFETY: the endpoint is not used any more, and no key of its is left.
+        // SAFETY: the endpoint is not used any more.
         match Begun::of(unsafe { close(peer.endpoint, &raw const peer.close) }) {
             Begun::Done => {}
             Begun::Request(request) => self.closing.push((request, peer)),

@@ -29,9 +29,12 @@ impl Segment {
     pub fn attach(number: i32, lines: u64, region: u64) -> Result<Self, TransportError> {
         // SAFETY: it is attached wherever there is room.
         let at = unsafe { libc::shmat(number, null(), 0) };
-        let found = NonNull::new(at.cast::<SharedLine>()).filter(|_| at.addr() != usize::MAX);
+        if at.addr() == usize::MAX {
+            return Err(refused("shmat"));
+        }
+        let first = NonNull::new(at.cast::<SharedLine>()).ok_or(TransportError::PeerGone)?;
         // From here on it is detached when it is dropped, and keeps its number until then.
-        let segment = Self { lines: found.ok_or(TransportError::PeerGone)? };
+        let segment = Self { lines: first };
         let expected = lines.saturating_add(1).saturating_mul(size_of::<Line>() as u64);
         let found = length(number)?;
         if found < expected {
@@ -63,11 +66,19 @@ fn length(number: i32) -> Result<u64, TransportError> {
     let mut about = MaybeUninit::<libc::shmid_ds>::zeroed();
     // SAFETY: it only writes what it is given room for.
     if unsafe { libc::shmctl(number, libc::IPC_STAT, about.as_mut_ptr()) } != 0 {
-        let source = std::io::Error::last_os_error();
-        return Err(TransportError::Os { call: "shmctl", source });
+        return Err(refused("shmctl"));
     }
     // SAFETY: zeroes are valid for it, and it was filled in.
     Ok(unsafe { about.assume_init() }.shm_segsz as u64)
+}
+
+/// Why a call failed just now.
+fn refused(call: &'static str) -> TransportError {
+    let source = std::io::Error::last_os_error();
+    match source.raw_os_error() {
+        Some(libc::EINVAL | libc::EIDRM) => TransportError::PeerGone,
+        _ => TransportError::Os { call, source },
+    }
 }
 
 /// The number of the segment that begins at an address: none where it is other memory.

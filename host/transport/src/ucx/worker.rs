@@ -47,7 +47,7 @@ struct Inner {
 }
 
 // SAFETY: a worker may be used by any thread, one at a time (`THREAD_MODE_SERIALIZED`), which the
-// lock around this sees to; the pointers in channels are UCX's and follow the worker.
+// lock around this sees to; requests in channels are UCX's and follow the worker.
 unsafe impl Send for Inner {}
 
 impl Worker {
@@ -255,8 +255,8 @@ impl Drop for Worker {
             core::mem::forget(Arc::clone(&self.arrivals));
             return;
         };
-        // Nothing is sent on; keys go before endpoints, and both before the worker. What messages
-        // are made from goes after it.
+        // Nothing is sent on; endpoints go before the worker, and what messages are made from goes
+        // after it.
         let mut channels: Vec<Channel> = inner.channels.places.drain(..).flatten().collect();
         channels.iter_mut().for_each(Channel::end);
         let closing = inner.peers.close_all(self.context, inner.handle, CLOSE_ROUNDS);
@@ -285,8 +285,8 @@ impl Outgoing {
     #[inline(always)]
     pub fn direct(&self, line: usize) -> Option<&SharedLine> {
         let first = self.direct?;
-        // SAFETY: the region's owner looks that the line is within the memory, of which the peer's
-        // ticket says how much there is.
+        // SAFETY: the region's owner looks that the line is one of its own, or the one behind them:
+        // a segment that has fewer is not attached.
         let line = unsafe { first.add(line) };
         // SAFETY: it is aligned and mapped as long as the channel is open; a line is made of
         // atomics, so the peer may read it meanwhile.
