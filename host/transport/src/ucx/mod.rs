@@ -432,3 +432,29 @@ impl Drop for UcxRemote {
         self.reply.push(Op::Gone);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_whose_memory_cannot_be_attached_hears_of_it() {
+        const ROUNDS: usize = 1_000_000;
+        let open = || Ucx::open(&UcxOptions::default()).expect("UCX, for these tests");
+        let (here, there) = (open(), open());
+        let (mut region, ticket) = here.register(1).expect("a region");
+        let remote = there.connect(ticket, 1).expect("its reader");
+        assert!(matches!(*remote.lines, Lines::Mapped(_)), "memory may be shared here");
+        // The segment's number is another region's by the time that the reply is there.
+        remote.lines[1].store(NUMBER, !remote.number);
+        let hears = |_| {
+            here.progress();
+            there.progress();
+            region.go_on();
+            std::thread::yield_now();
+            region.is_left() && remote.is_left()
+        };
+        assert!((0..ROUNDS).any(hears));
+        assert_eq!(here.ways(), (0, 0));
+    }
+}
