@@ -8,7 +8,7 @@
 use super::gate;
 use super::sys::{Functions, GetVersion};
 use core::ffi::{CStr, c_int, c_uint};
-use core::mem::MaybeUninit;
+use core::mem::{ManuallyDrop, MaybeUninit};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 /// The name under which every installation has it.
@@ -92,13 +92,13 @@ impl Ucp {
         gate::watch();
         // What it patched and started does not survive its end: it is never closed, not even when
         // it is of no use.
-        let library: &'static Library = Box::leak(Box::new(opened));
-        let (major, minor, version) = version_of(library, name)?;
+        let library = ManuallyDrop::new(opened);
+        let (major, minor, version) = version_of(&library, name)?;
         if (major, minor) < VERSION_MIN || major > VERSION_MIN.0 {
             return Err(UcxError::Version { library: name.to_owned(), found: version });
         }
         // SAFETY: it is of a version that has these with these types, and is never closed.
-        match unsafe { Functions::load(library) } {
+        match unsafe { Functions::load(&library) } {
             Ok(functions) => Ok(Self { functions, version, mmap }),
             Err(function) => {
                 Err(UcxError::Function { library: name.to_owned(), found: version, function })
