@@ -73,8 +73,11 @@ pub const LANE_BATCH: usize = 256;
 pub const LANE_REFUSALS: usize = 1024;
 /// Inbound lanes of one shard.
 pub const LANES_PER_SHARD_MAX: usize = 1024;
+/// Time for a lane between two nodes to open, before its sender goes another way; its receiver
+/// waits twice as long.
+pub const LANE_OPEN_TIMEOUT_MS: u64 = 5_000;
 /// Bytes of what one end of a UCX region tells the other: a worker's address, longer the more
-/// devices there are, and a key.
+/// devices there are, and where its memory is.
 pub const UCX_TICKET_BYTES_MAX: usize = 2 << 10;
 /// Regions of one UCX worker whose readers have not replied yet.
 pub const UCX_REPLIES_MAX: usize = 1024;
@@ -84,8 +87,11 @@ pub const UCX_REGIONS_MAX: usize = 4 * LANES_PER_SHARD_MAX;
 pub const UCX_CHANNELS_MAX: usize = 2 * UCX_REGIONS_MAX + UCX_REPLIES_MAX;
 /// Lines of one UCX message: with its head it fits into the 8 KiB that UCX sends at once over TCP.
 pub const UCX_MESSAGE_LINES_MAX: usize = 112;
-/// Messages that wait for a peer to take earlier ones; with more it counts as gone.
+/// Messages that wait for a peer to take earlier ones; with more it counts as gone. A lane's wait as
+/// one or two, so this is for a caller that goes on without end.
 pub const UCX_QUEUE_MAX: usize = 1 << 16;
+/// Time for a peer to take a message of a lane that is over; then its endpoint is closed.
+pub const UCX_LAST_WORD_TIMEOUT_MS: u64 = 5_000;
 /// UCX endpoints that are kept without a lane.
 pub const UCX_IDLE_PEERS_MAX: usize = 64;
 /// Bytes of a request, or of an answer, when two processes of one host meet.

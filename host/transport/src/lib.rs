@@ -24,6 +24,7 @@
 //!
 //! Architecture invariant: this crate knows bytes and peers, not what a tick means. It starts no
 //! thread, and nothing in it blocks except [`Bell::wait`] and the meeting, which take a timeout.
+//! UCX does both: it has a thread of its own, and may wait while it connects or ends.
 
 pub mod mailbox;
 

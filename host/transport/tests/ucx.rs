@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use zepto_transport::conformance::Pair;
 use zepto_transport::mailbox::lane;
 use zepto_transport::ucx::{UcxOptions, UcxTicket, report};
@@ -98,6 +99,13 @@ fn writers_that_are_killed_harm_nobody() {
     for lanes in ["tcp", "tcp,shm"] {
         alone("writers_are_killed", lanes);
     }
+}
+
+#[test]
+fn what_is_on_its_way_to_a_peer_that_is_stopped_goes_with_its_lane() {
+    let mut command = of_its_own("writer_is_stopped", "tcp");
+    command.env("UCX_TCP_SNDBUF", "64k").env("UCX_TCP_RCVBUF", "64k");
+    passes(command);
 }
 
 #[test]
@@ -304,7 +312,36 @@ mod alone {
         writer.kill();
     }
 
-    /// The other process of the test above.
+    #[test]
+    #[ignore = "needs a process of its own"]
+    fn writer_is_stopped() {
+        let here = ucx();
+        let mut writer = Writer::start();
+        let mut rx = writer.accept(&here);
+        take(&here, &mut rx, 1_000);
+        writer.stop();
+        // More than fits on the way to it.
+        for turn in 0..200_000 {
+            rx.set_parked(turn % 2 == 0);
+            here.progress();
+        }
+        drop(rx);
+        assert_eq!(here.ways(), (0, 1), "it is waited for");
+        let mut is_over = |_| {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "it has some seconds, whatever a round is"
+            )]
+            std::thread::sleep(Duration::from_millis(1));
+            here.progress();
+            here.ways() == (0, 0)
+        };
+        assert!((0..30_000).any(&mut is_over), "it is not waited for without end");
+        assert!(here.lanes().is_empty(), "nor is its endpoint kept");
+        writer.kill();
+    }
+
+    /// The other process of the tests above.
     #[test]
     #[ignore = "started by another test"]
     fn writer() {
@@ -513,6 +550,12 @@ impl Writer {
         let (rx, credit) = Receiver::accept(here, ticket, spec(1024)).expect("a receiver");
         writeln!(self.stdin, "{}", hex(&credit.0)).expect("it listens");
         rx
+    }
+
+    /// It runs no more, and takes nothing.
+    fn stop(&self) {
+        // SAFETY: a system call about a child that was not waited for.
+        assert_eq!(unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGSTOP) }, 0);
     }
 
     fn kill(mut self) {

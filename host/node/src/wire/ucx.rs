@@ -15,13 +15,14 @@ use zepto_client::producer::{Link, Opened};
 use zepto_client::real::random_128;
 use zepto_client::{ClientError, ask, open_rpc_lane};
 use zepto_core::Refusal;
+use zepto_core::limits::LANE_OPEN_TIMEOUT_MS;
 use zepto_core::view::Destination;
 use zepto_transport::mailbox::{LaneSpec, Offer};
 use zepto_transport::ucx::{UcxOptions, UcxTicket, report};
 use zepto_transport::{LaneError, Receiver, Sender, TransportError, Ucx};
 
 /// Time for one lane to open.
-const OPEN_WITHIN: Duration = Duration::from_secs(5);
+const OPEN_WITHIN: Duration = Duration::from_millis(LANE_OPEN_TIMEOUT_MS);
 /// Time between two looks at whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// What is said where UCX has no way to a peer, or no room.
@@ -29,8 +30,9 @@ const OUT_OF_REACH: &str = "UCX cannot have a lane; it goes over RPC";
 /// What Linux calls the way from a machine to itself.
 const LOOPBACK_DEVICE: &str = "lo";
 
+/// Whether it is the offer's fault. What is no ticket here may be one of another version.
 fn is_malformed(error: &TransportError) -> bool {
-    matches!(error, TransportError::NoTicket | TransportError::WrongSize { .. })
+    matches!(error, TransportError::WrongSize { .. })
 }
 
 /// The lane of an offer, once its receiver has been heard of: UCX takes what is sent into the void,
@@ -114,7 +116,7 @@ impl Wire for Ucx {
             }
             Err(error) => return Err((Refusal::Malformed, error.to_string())),
         };
-        // The transport knows when its sender is gone, or the log does.
+        // The transport knows when its sender is gone, or the log does; and it opens in time.
         let terms = SourceTerms { node, incarnation, hung_up: Arc::default() };
         if !port.send(Command::Source(receiver, terms)) {
             return Err((Refusal::Overloaded, "too many lanes are being opened".into()));

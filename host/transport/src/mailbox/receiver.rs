@@ -83,9 +83,15 @@ impl<T: Transport> Receiver<T> {
         Ok(self.tail - self.consumed)
     }
 
-    /// Whether the sender is known to be gone; what it published can still be taken.
+    /// Whether the sender is known to be gone; what it published and is there can still be taken.
+    /// Over messages word of it may overtake slots on their way, which are never acknowledged then.
     pub fn is_left(&self) -> bool {
         self.slots.is_left() || self.region.is_left()
+    }
+
+    /// Whether the sender's region was there when it was last looked at.
+    pub fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// A copy of a slot in `settled()..tail()`. Its content is the sender's and is not checked.

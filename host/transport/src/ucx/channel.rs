@@ -15,9 +15,22 @@ use crate::transport::{Line, TransportError};
 use core::ffi::c_void;
 use core::ops::Range;
 use core::ptr::{NonNull, null};
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use zepto_core::limits::{UCX_MESSAGE_LINES_MAX, UCX_QUEUE_MAX};
+use std::time::Instant;
+use zepto_core::limits::{UCX_LAST_WORD_TIMEOUT_MS, UCX_MESSAGE_LINES_MAX, UCX_QUEUE_MAX};
+
+/// Time for a peer to take one message of a channel that is closing.
+const LAST_WORD_WITHIN: Duration = Duration::from_millis(UCX_LAST_WORD_TIMEOUT_MS);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a peer is deaf, nothing that is decided by"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
 
 /// Lines that messages are made from.
 pub type Staging = Arc<[SharedLine]>;
@@ -124,8 +137,8 @@ pub struct Channel {
     /// What the message under way is made from, beside staged lines.
     head: Box<Line>,
     reply: Vec<u8>,
-    /// It ends with what waits.
-    pub is_closing: bool,
+    /// It ends with what waits, for which its peer has time from here on.
+    closing: Option<Instant>,
 }
 
 impl Channel {
@@ -150,7 +163,7 @@ impl Channel {
             under_way: None,
             head: Box::new([0; 8]),
             reply: Vec::new(),
-            is_closing: false,
+            closing: None,
         })
     }
 
@@ -177,6 +190,23 @@ impl Channel {
         self.mapped.is_some() || self.staging.is_empty()
     }
 
+    /// Lets it end with what waits.
+    pub fn close(&mut self) {
+        self.closing = Some(now());
+    }
+
+    /// Whether it ends with what waits.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Whether it is closing, and its peer has not taken a message for so long.
+    pub fn is_overdue(&self) -> bool {
+        self.closing.is_some_and(|since| {
+            self.under_way.is_some() && now().duration_since(since) > LAST_WORD_WITHIN
+        })
+    }
+
     /// Whether nothing is under way or waits.
     pub fn is_done(&self) -> bool {
         self.under_way.is_none() && self.queue.0.is_empty()
@@ -194,6 +224,7 @@ impl Channel {
                     return work;
                 }
                 self.let_go();
+                self.closing = self.closing.map(|_| now());
                 if status != OK {
                     self.fail();
                 }

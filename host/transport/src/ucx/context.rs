@@ -205,7 +205,7 @@ impl Memory {
             Self { context, handle, lines: NonNull::dangling(), count: 0, segment: None };
         memory.find(length)?;
         memory.count = count;
-        memory.segment = segment::number_at(memory.lines.addr().get())?;
+        memory.segment = segment::number_at(memory.lines.addr().get());
         Ok(memory)
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 /// Held by whoever is in UCX.
 static GATE: RwLock<()> = RwLock::new(());
 static IS_CLOSED: AtomicBool = AtomicBool::new(false);
-/// The process whose UCX it is. A child that was forked has none.
+/// The process whose UCX it is. A child that was forked ends nothing of it.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 /// Looks whether everybody is out, for some seconds. A thread that calls `exit` from within UCX
 /// never is.

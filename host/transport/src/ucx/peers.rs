@@ -126,6 +126,24 @@ impl Peers {
         }
     }
 
+    /// Closes an endpoint whose peer takes nothing any more. Messages under way end with it, and
+    /// whoever still has a channel there finds that it has failed.
+    pub fn cut_off(&mut self, context: &Context, peer: &Arc<Peer>) {
+        if self.kind == Kind::Blind {
+            // Such are closed only when all is sent.
+            return;
+        }
+        peer.fail();
+        let is_other = |other: &Arc<Peer>| !Arc::ptr_eq(other, peer);
+        let known = self.by_address.len() + self.failed.len();
+        self.by_address.retain(|_, other| is_other(other));
+        self.failed.retain(is_other);
+        // Once: another channel may have been as long in vain.
+        if self.by_address.len() + self.failed.len() < known {
+            self.close(context, Arc::clone(peer));
+        }
+    }
+
     /// Frees what has closed by now.
     pub fn progress(&mut self, context: &Context) {
         let functions = &context.ucp.functions;

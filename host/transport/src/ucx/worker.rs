@@ -15,7 +15,7 @@ use crate::lines::SharedLine;
 use crate::transport::TransportError;
 use core::ffi::c_uint;
 use core::ptr::{NonNull, null_mut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use zepto_core::limits::UCX_CHANNELS_MAX;
 
 /// Number of the one kind of message, of those that UCX tells apart.
@@ -127,7 +127,11 @@ impl Worker {
 
     /// Drives what is under way, unless another thread does just now.
     pub fn progress(&self) -> usize {
-        let Ok(mut inner) = self.inner.try_lock() else { return 0 };
+        let mut inner = match self.inner.try_lock() {
+            Ok(inner) => inner,
+            Err(TryLockError::Poisoned(inner)) => inner.into_inner(),
+            Err(TryLockError::WouldBlock) => return 0,
+        };
         let is_quiet = inner.is_mapped() && !self.arrivals.awaits_messages();
         if is_quiet && inner.skipped < ROUNDS_SKIPPED {
             inner.skipped += 1;
@@ -141,7 +145,7 @@ impl Worker {
         if core::mem::take(&mut inner.is_unswept) {
             inner.peers.sweep(self.context);
         }
-        done as usize + inner.pump()
+        done as usize + inner.pump(self.context)
     }
 
     /// Opens the way to the region that a ticket names.
@@ -218,19 +222,23 @@ impl Inner {
     }
 
     /// Lets every channel send on; those that are closing are over once they are empty.
-    fn pump(&mut self) -> usize {
-        let mut work = 0;
+    fn pump(&mut self, context: &Context) -> usize {
+        let (mut work, mut deaf) = (0, Vec::new());
         let Self { channels, busy, is_unswept, .. } = self;
         busy.retain(|&index| {
             let Some(channel) = channels.get(index) else { return false };
             work += channel.pump();
             let is_done = channel.is_done();
-            if is_done && channel.is_closing {
+            if channel.is_overdue() {
+                deaf.push(Arc::clone(&channel.peer));
+            }
+            if is_done && channel.is_closing() {
                 channels.close(index);
                 *is_unswept = true;
             }
             !is_done
         });
+        deaf.iter().for_each(|peer| self.peers.cut_off(context, peer));
         work
     }
 
@@ -312,7 +320,7 @@ impl Drop for Outgoing {
         self.peer = None;
         inner.is_unswept = true;
         if let Some(channel) = inner.channels.get(self.index) {
-            channel.is_closing = true;
+            channel.close();
             if channel.is_done() {
                 inner.channels.close(self.index);
             }

@@ -22,6 +22,9 @@ pub(super) enum LaneEnd {
     /// Its sender went, and everything it had published is taken.
     #[error("its sender went")]
     HungUp,
+    /// Its sender never came.
+    #[error("its sender did not open it in time")]
+    NotOpened,
     /// Its sender broke the rules of the mailbox.
     #[error("its sender broke the lane's rules: {0}")]
     Corrupt(LaneError),
@@ -32,7 +35,7 @@ pub(super) enum LaneEnd {
 
 impl LaneEnd {
     pub fn is_corrupt(&self) -> bool {
-        !matches!(self, Self::HungUp)
+        matches!(self, Self::Corrupt(_) | Self::BadControl)
     }
 }
 

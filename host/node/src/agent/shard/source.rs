@@ -8,9 +8,10 @@
 use super::inlet::LaneEnd;
 use super::ledger::Ledger;
 use super::standing::Standing;
+use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use zepto_core::limits::{LANE_BATCH, PRODUCERS_PER_SHARD_MAX};
+use zepto_core::limits::{LANE_BATCH, LANE_OPEN_TIMEOUT_MS, PRODUCERS_PER_SHARD_MAX};
 use zepto_core::slot::{self, Control, Slot};
 use zepto_core::time::Nanos;
 use zepto_core::topology::{Member, MemberState};
@@ -20,6 +21,8 @@ use zepto_transport::{Receiver, Transport};
 
 /// Slots between the one that is taken and the one whose series is fetched into the cache.
 const LOOK_AHEAD: u64 = 16;
+/// Time for an owner to open its lane. One that cannot may not be able to say so, either.
+const OPEN_WITHIN: Duration = Duration::from_millis(2 * LANE_OPEN_TIMEOUT_MS);
 /// No producer has this index.
 const UNBOUND: u32 = u32::MAX;
 
@@ -56,6 +59,8 @@ pub(super) struct Source<X: Transport> {
     from: Origin,
     lane: Receiver<X>,
     hung_up: Arc<AtomicBool>,
+    /// When it was first looked at.
+    since: Option<Nanos>,
     /// The log knows that this life of its owner is over: some transports never notice.
     is_over: bool,
     /// By partition: as it is bound, or why it is not.
@@ -75,8 +80,8 @@ enum Step {
 impl<X: Transport> Source<X> {
     pub fn new(from: Origin, lane: Receiver<X>, hung_up: Arc<AtomicBool>) -> Self {
         let (partitions, producers) = (Vec::new(), Vec::new());
-        let (is_over, rows, turn) = (false, None, 0);
-        Self { from, lane, hung_up, is_over, partitions, producers, rows, turn }
+        let (since, is_over, rows, turn) = (None, false, None, 0);
+        Self { from, lane, hung_up, since, is_over, partitions, producers, rows, turn }
     }
 
     /// Compares its owner with a view.
@@ -111,10 +116,13 @@ impl<X: Transport> Source<X> {
     pub fn drain(&mut self, ledger: &mut Ledger, now: Nanos) -> Result<usize, LaneEnd> {
         let mut available = self.lane.poll().map_err(LaneEnd::Corrupt)?;
         if available == 0 {
+            if self.is_overdue(now) {
+                return Err(LaneEnd::NotOpened);
+            }
             if !self.is_over && !self.lane.is_left() && !self.hung_up.load(Ordering::Acquire) {
                 return Ok(0);
             }
-            // What was published before the sender went is visible now; look once more.
+            // What is here of what the sender published is visible now; look once more.
             available = self.lane.poll().map_err(LaneEnd::Corrupt)?;
             if available == 0 {
                 return Err(LaneEnd::HungUp);
@@ -159,6 +167,11 @@ impl<X: Transport> Source<X> {
             self.lane.publish();
         }
         Ok((at - first) as usize)
+    }
+
+    fn is_overdue(&mut self, now: Nanos) -> bool {
+        let since = *self.since.get_or_insert(now);
+        !self.lane.is_open() && now.since(since) > OPEN_WITHIN
     }
 
     /// Counts the lane's turns: see [`super::fill::Recent`].

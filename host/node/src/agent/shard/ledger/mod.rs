@@ -267,6 +267,8 @@ impl Ledger {
         if end.is_corrupt() {
             tracing::warn!(%end, "a lane was closed");
             self.counters.corrupt_lanes += 1;
+        } else {
+            tracing::debug!(%end, "a lane was closed");
         }
         for index in bound {
             self.producers.unbind(index, now);
