@@ -112,7 +112,9 @@ fn is_ours(name: &str) -> bool {
 
 fn edges(package: &Package) -> impl Iterator<Item = String> {
     // Test dependencies count too: a test that needs a higher crate belongs into that crate.
-    let ours = package.dependencies.iter().filter(|dependency| is_ours(&dependency.name));
+    // That a crate's tests need a feature of its own is no edge.
+    let others = package.dependencies.iter().filter(|dependency| dependency.name != package.name);
+    let ours = others.filter(|dependency| is_ours(&dependency.name));
     ours.filter_map(|dependency| edge(&package.name, &dependency.name))
 }
 

@@ -87,11 +87,12 @@ pub const UCX_REGIONS_MAX: usize = 4 * LANES_PER_SHARD_MAX;
 pub const UCX_CHANNELS_MAX: usize = 2 * UCX_REGIONS_MAX + UCX_REPLIES_MAX;
 /// Lines of one UCX message: with its head it fits into the 8 KiB that UCX sends at once over TCP.
 pub const UCX_MESSAGE_LINES_MAX: usize = 112;
-/// Messages that wait for a peer to take earlier ones; with more it counts as gone. A lane's wait as
-/// one or two, so this is for a caller that goes on without end.
+/// Messages that wait for a peer to take earlier ones; with more it counts as gone. Slots wait as
+/// one or two, and what was taken as two for each batch.
 pub const UCX_QUEUE_MAX: usize = 1 << 16;
-/// Time for a peer to take a message of a lane that is over; then its endpoint is closed.
-pub const UCX_LAST_WORD_TIMEOUT_MS: u64 = 5_000;
+/// Time for a peer to take a message of a lane that is over; then its endpoint is closed, and all
+/// lanes with it. Longer than any profile gives a node that says nothing.
+pub const UCX_LAST_WORD_TIMEOUT_MS: u64 = 30_000;
 /// UCX endpoints that are kept without a lane.
 pub const UCX_IDLE_PEERS_MAX: usize = 64;
 /// Bytes of a request, or of an answer, when two processes of one host meet.

@@ -330,13 +330,13 @@ mod alone {
         let mut is_over = |_| {
             #[expect(
                 clippy::disallowed_methods,
-                reason = "it has some seconds, whatever a round is"
+                reason = "it has half a minute, whatever a round is"
             )]
             std::thread::sleep(Duration::from_millis(1));
             here.progress();
             here.ways() == (0, 0)
         };
-        assert!((0..30_000).any(&mut is_over), "it is not waited for without end");
+        assert!((0..60_000).any(&mut is_over), "it is not waited for without end");
         assert!(here.lanes().is_empty(), "nor is its endpoint kept");
         writer.kill();
     }

@@ -19,7 +19,7 @@ use zepto_core::limits::LANE_OPEN_TIMEOUT_MS;
 use zepto_core::view::Destination;
 use zepto_transport::mailbox::{LaneSpec, Offer};
 use zepto_transport::ucx::{UcxOptions, UcxTicket, report};
-use zepto_transport::{LaneError, Receiver, Sender, TransportError, Ucx};
+use zepto_transport::{LaneError, Receiver, Sender, Ucx};
 
 /// Time for one lane to open.
 const OPEN_WITHIN: Duration = Duration::from_millis(LANE_OPEN_TIMEOUT_MS);
@@ -29,11 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 const OUT_OF_REACH: &str = "UCX cannot have a lane; it goes over RPC";
 /// What Linux calls the way from a machine to itself.
 const LOOPBACK_DEVICE: &str = "lo";
-
-/// Whether it is the offer's fault. What is no ticket here may be one of another version.
-fn is_malformed(error: &TransportError) -> bool {
-    matches!(error, TransportError::WrongSize { .. })
-}
 
 /// The lane of an offer, once its receiver has been heard of: UCX takes what is sent into the void,
 /// too, and says so late or never.
@@ -110,13 +105,14 @@ impl Wire for Ucx {
         let accepted = Receiver::accept(port.transport(), UcxTicket(ticket), spec);
         let (receiver, ticket) = match accepted {
             Ok(accepted) => accepted,
-            Err(LaneError::Transport(error)) if !is_malformed(&error) => {
+            // What is no ticket here may be one of another version.
+            Err(LaneError::Transport(error)) => {
                 tracing::warn!(owner = %node, %error, "{OUT_OF_REACH}");
                 return Ok(Vec::new());
             }
             Err(error) => return Err((Refusal::Malformed, error.to_string())),
         };
-        // The transport knows when its sender is gone, or the log does; and it opens in time.
+        // The transport knows when its sender is gone, or the log does; or it does not open.
         let terms = SourceTerms { node, incarnation, hung_up: Arc::default() };
         if !port.send(Command::Source(receiver, terms)) {
             return Err((Refusal::Overloaded, "too many lanes are being opened".into()));

@@ -225,7 +225,7 @@ pub(super) fn poll(fds: &mut [PollFd<'_>], until: Instant) -> Result<bool, MeetE
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the meeting is a real edge, and never simulated")]
-pub(super) fn now() -> Instant {
+#[expect(clippy::disallowed_methods, reason = "for real edges, which are never simulated")]
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -16,6 +16,7 @@ use core::ops::Range;
 use std::os::fd::OwnedFd;
 
 pub use door::{Door, DoorCounts, Knock, Met};
+pub(crate) use meet::now;
 pub use meet::{MeetError, Meeting, REFUSED_UNUSABLE, meet};
 
 use crate::transport::{Line, Region, Remote, Transport, TransportError};

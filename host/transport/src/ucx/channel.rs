@@ -11,6 +11,7 @@ use super::sys::{self, Begun, IN_PROGRESS, OK};
 use super::ticket::Ticket;
 use super::worker::HANDLER;
 use crate::lines::SharedLine;
+use crate::shm::now;
 use crate::transport::{Line, TransportError};
 use core::ffi::c_void;
 use core::ops::Range;
@@ -23,14 +24,6 @@ use zepto_core::limits::{UCX_LAST_WORD_TIMEOUT_MS, UCX_MESSAGE_LINES_MAX, UCX_QU
 
 /// Time for a peer to take one message of a channel that is closing.
 const LAST_WORD_WITHIN: Duration = Duration::from_millis(UCX_LAST_WORD_TIMEOUT_MS);
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how long a peer is deaf, nothing that is decided by"
-)]
-fn now() -> Instant {
-    Instant::now()
-}
 
 /// Lines that messages are made from.
 pub type Staging = Arc<[SharedLine]>;

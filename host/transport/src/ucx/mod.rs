@@ -14,8 +14,8 @@
 //!   alone (`UCX_TLS=shm`) nobody notices. What is mapped goes on to take lines that nobody reads.
 //!   Either way what counts is what the peer writes back, and a failure detector decides.
 //! * *the peer's process is stopped*: over TCP some megabytes go under way; then messages wait
-//!   here, gathered to a few, until a failure detector decides. If one of a lane that is over has
-//!   waited for some seconds, the endpoint is closed with all that is under way.
+//!   here, slots gathered, until a failure detector decides. If one of a lane that is over has
+//!   waited for half a minute, the endpoint is closed with all that is under way.
 //! * *the process ends*: see `gate`.
 //! * *one end is let go*: it says so to the other, whose [`Region::is_left`] or [`Remote::is_left`]
 //!   tells, also when it was gone before the reply came; unless there is no way to say so, for

@@ -264,12 +264,10 @@ impl Ledger {
 
     /// A lane ended.
     pub fn close_lane(&mut self, end: &LaneEnd, bound: impl IntoIterator<Item = u32>, now: Nanos) {
-        if end.is_corrupt() {
+        if !matches!(end, LaneEnd::HungUp) {
             tracing::warn!(%end, "a lane was closed");
-            self.counters.corrupt_lanes += 1;
-        } else {
-            tracing::debug!(%end, "a lane was closed");
         }
+        self.counters.corrupt_lanes += u64::from(end.is_corrupt());
         for index in bound {
             self.producers.unbind(index, now);
         }
