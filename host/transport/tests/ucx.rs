@@ -569,6 +569,23 @@ impl Drop for Writer {
         // Only if a test failed is it still there.
         self.child.kill().ok();
         self.child.wait().ok();
+        remove_segments_of(self.child.id());
+    }
+}
+
+/// A process that is killed between making a segment and attaching it leaves it behind.
+fn remove_segments_of(process: u32) {
+    let segments = std::fs::read_to_string("/proc/sysvipc/shm").expect("the system's segments");
+    for line in segments.lines().skip(1) {
+        let fields: Vec<u64> = line.split_whitespace().filter_map(|it| it.parse().ok()).collect();
+        // Key, number, permissions, bytes, creator, last user, attachments.
+        let [_, number, _, _, creator, _, attachments, ..] = fields[..] else { continue };
+        if creator == u64::from(process) && attachments == 0 {
+            let none = std::ptr::null_mut();
+            // SAFETY: a system call about a segment that nobody has, of a process that is gone.
+            let removed = unsafe { libc::shmctl(number as libc::c_int, libc::IPC_RMID, none) };
+            assert_eq!(removed, 0, "segment {number}");
+        }
     }
 }
 
