@@ -18,14 +18,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::Notify;
 use zepto_core::Incarnation;
-use zepto_core::limits::{LANE_SLOTS_MIN, MEMBERS_MAX, RPC_LANE_SLOTS, SHARDS_MAX};
+use zepto_core::limits::{
+    LANE_OPEN_TIMEOUT_MS, LANE_SLOTS_MIN, MEMBERS_MAX, RPC_LANE_SLOTS, SHARDS_MAX,
+};
 use zepto_core::view::{Destination, View};
 use zepto_rpc::{Connection, Peers};
 use zepto_transport::mailbox::{self, LaneSpec};
 use zepto_transport::{Heap, Shm, Transport};
 
 /// Time for one lane to open.
-const OPEN_WITHIN: Duration = Duration::from_secs(5);
+const OPEN_WITHIN: Duration = Duration::from_millis(LANE_OPEN_TIMEOUT_MS);
 /// Time between two looks at whether somebody still wants a lane.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Pause before a lane that could not be opened may be asked for again.

@@ -73,8 +73,8 @@ pub const LANE_BATCH: usize = 256;
 pub const LANE_REFUSALS: usize = 1024;
 /// Inbound lanes of one shard.
 pub const LANES_PER_SHARD_MAX: usize = 1024;
-/// Time for a lane between two nodes to open, before its sender goes another way; its receiver
-/// waits twice as long.
+/// Time for a lane to open, before its sender goes another way or tries again; an owner's lane is
+/// waited for twice as long.
 pub const LANE_OPEN_TIMEOUT_MS: u64 = 5_000;
 /// Bytes of what one end of a UCX region tells the other: a worker's address, longer the more
 /// devices there are, and where its memory is.
